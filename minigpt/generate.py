@@ -1,0 +1,241 @@
+"""Sampling from a model, many prompts at a time, with a key/value cache."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from minigpt.errors import InputError
+from minigpt.model import GPT
+
+
+class KVCache:
+    """The keys and values of what a model has read, so that it reads every token only once.
+
+    `model.hidden(ids, cache)` adds the ids to the rows and may be called again with what follows.
+    Prompts of several lengths are padded on the right and `truncate` then forgets the pads, so
+    that each row goes on at the very positions that it would have alone.
+    """
+
+    def __init__(self, model: GPT, n_rows: int, n_slots: int):
+        """An empty cache of `n_rows` (B) rows with room for `n_slots` (S) tokens each."""
+        self.n_slots = n_slots
+        self.lengths = torch.zeros(n_rows, dtype=torch.long, device=model.wte.weight.device)  # (B,)
+        self.longest = 0  # the largest of the lengths; here, so that no step waits for the device
+        self.layers = [_LayerCache(n_slots) for _ in range(model.config.n_layer)]
+
+    def positions(self, T: int) -> Tensor:
+        """Make room for T more tokens in every row and return their positions (B, T).
+
+        Raises ValueError when a row has no T free slots left.
+        """
+        if self.longest + T > self.n_slots:
+            raise ValueError(
+                f"{T} tokens more than the {self.longest} already there do not fit into the cache; "
+                f"expected at most {self.n_slots} together"
+            )
+        positions = self.lengths[:, None] + torch.arange(T, device=self.lengths.device)
+        self.lengths = self.lengths + T
+        self.longest += T
+        slots = torch.arange(self.longest, device=self.lengths.device)
+        mask = slots <= positions[:, None, :, None]  # (B, 1, T, S): itself and what stands before
+        for layer in self.layers:
+            layer.positions, layer.mask = positions, mask
+        return positions
+
+    def truncate(self, lengths: Tensor) -> None:
+        """Forget all but the first `lengths` (B,) tokens of each row."""
+        self.lengths = lengths
+        self.longest = int(lengths.max())
+
+    def keep(self, rows: list[int]) -> None:
+        """Drop all rows but these."""
+        self.truncate(self.lengths[rows])
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+
+
+class _LayerCache:
+    """One layer's share of a KVCache, which tells it where the next tokens stand."""
+
+    def __init__(self, n_slots: int):
+        self.n_slots = n_slots
+        self.keys: Tensor | None = None  # (B, H, S, D)
+        self.values: Tensor | None = None  # (B, H, S, D)
+        self.positions: Tensor | None = None  # (B, T)
+        self.mask: Tensor | None = None  # (B, 1, T, S)
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Store k and v (B, H, T, D); return all keys, all values and who may look at them."""
+        B, H, T, D = k.shape
+        if self.keys is None:
+            # Only now is the dtype known: autocast may make it differ from the weights'. Zeros,
+            # because a hidden slot still counts 0 times its value, and 0 times NaN is NaN.
+            self.keys, self.values = k.new_zeros(2, B, H, self.n_slots, D)
+        rows = torch.arange(B, device=k.device)[:, None]  # (B, 1)
+        self.keys[rows, :, self.positions] = k.transpose(1, 2)  # (B, T, H, D)
+        self.values[rows, :, self.positions] = v.transpose(1, 2)
+        used = self.mask.size(-1)
+        return self.keys[:, :, :used], self.values[:, :, :used], self.mask
+
+
+def generate(
+    model: GPT,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+    stop: Callable[[list[int]], bool] | None = None,
+) -> list[list[int]]:
+    """Continue every prompt; return the new tokens of each, without the prompt.
+
+    `temperature` divides the logits, 0 takes the likeliest token; `sample` explains `top_k` and
+    `top_p`. `stop` is asked after each new token, with all new tokens of that row, and ends the
+    row with True; that last token is part of the answer. To stop at end-of-text:
+    `stop=lambda new: new[-1] == tokenizer.eot`. A row also ends after `max_new_tokens`, or when
+    prompt and new tokens fill the model's context.
+
+    `generator` (on the model's device; None is torch's own) decides the answer, and a row's part
+    of it does not depend on when other rows end. The model runs without gradients in eval mode.
+
+    Raises InputError on a prompt that is empty, leaves no room in the context or holds a number
+    outside the vocabulary, and on options outside their range.
+    """
+    _check_options(max_new_tokens, temperature, top_k, top_p)
+    _check_prompts(model, prompts)
+
+    def pick(logits: Tensor, rows: list[int]) -> Tensor:
+        if temperature == 0:
+            return logits.argmax(dim=-1)
+        # For all prompts, finished or not, so that a row's number is its own from first to last.
+        uniform = torch.rand(len(prompts), generator=generator, device=logits.device)
+        return sample(logits.float() / temperature, uniform[rows], top_k=top_k, top_p=top_p)
+
+    if not prompts or max_new_tokens == 0:
+        return [[] for _ in prompts]
+    limits = [min(max_new_tokens, model.config.n_positions - len(prompt)) for prompt in prompts]
+    with torch.no_grad(), evaluating(model):
+        return _continue(model, prompts, limits, pick, stop)
+
+
+def _continue(model, prompts, limits, pick, stop) -> list[list[int]]:
+    """Read the prompts, then one token a step for every row until each is at its limit or stops."""
+    new: list[list[int]] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))  # the prompts that are not finished, B of them
+    cache = KVCache(model, len(rows), max(len(p) + limit for p, limit in zip(prompts, limits)))
+    logits = _read_prompts(model, prompts, cache)  # (B, V)
+    while True:
+        tokens = pick(logits, rows)  # (B,)
+        for row, token in zip(rows, tokens.tolist()):
+            new[row].append(token)
+        going = [
+            i
+            for i, row in enumerate(rows)
+            if len(new[row]) < limits[row] and not (stop and stop(new[row]))
+        ]
+        if not going:
+            return new
+        if len(going) < len(rows):
+            rows = [rows[i] for i in going]
+            tokens = tokens[going]
+            cache.keep(going)
+        logits = model.head(model.hidden(tokens[:, None], cache)[:, 0])
+
+
+def _read_prompts(model: GPT, prompts: list[list[int]], cache: KVCache) -> Tensor:
+    """Fill the cache with the prompts; return the logits (B, V) after each one's last token."""
+    device = model.wte.weight.device
+    ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)  # (B, T)
+    hidden = model.hidden(ids.to(device), cache)  # (B, T, C)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    cache.truncate(lengths)
+    last = hidden[torch.arange(len(prompts), device=device), lengths - 1]  # (B, C)
+    return model.head(last)
+
+
+def sample(
+    logits: Tensor, uniform: Tensor, *, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """Pick a token (B,) in each row of logits (B, V), by the numbers `uniform` (B,) in [0, 1).
+
+    `top_k` keeps the k likeliest tokens. `top_p` then keeps the nucleus: the fewest tokens, the
+    likeliest first, that hold at least this share of what is left (Holtzman et al., 2019). Among
+    equally likely tokens the lower number comes first.
+    """
+    probs = torch.softmax(logits, dim=-1)
+    if top_k is not None or top_p is not None:
+        probs = _truncate(probs, top_k, 1.0 if top_p is None else top_p)
+    # The inverse of the distribution function. As 1 - uniform is never 0, the first place where
+    # the function reaches it is a step up: a token of probability 0 is never picked.
+    cumulative = probs.cumsum(dim=-1, dtype=torch.float64)  # (B, V)
+    target = (1 - uniform[:, None]) * cumulative[:, -1:]  # (B, 1)
+    return torch.searchsorted(cumulative, target).squeeze(-1)
+
+
+def _truncate(probs: Tensor, top_k: int | None, top_p: float) -> Tensor:
+    """Probabilities (B, V) with zeros for all tokens outside the top k and the nucleus."""
+    ranked = _descending(probs)[:, :top_k]  # (B, k)
+    mass = ranked.cumsum(dim=-1, dtype=torch.float64)
+    before = mass - ranked  # what the likelier tokens hold
+    n_kept = (before < top_p * mass[:, -1:]).sum(dim=-1, keepdim=True)  # (B, 1)
+    least = ranked.gather(-1, n_kept - 1)
+    above = probs > least
+    tied = probs == least
+    places = n_kept - above.sum(dim=-1, keepdim=True)  # for as many of the tied, lower ones first
+    return probs * (above | (tied & (tied.cumsum(dim=-1) <= places)))
+
+
+def _descending(values: Tensor) -> Tensor:
+    """Each row of values (B, V) sorted, the largest first."""
+    if values.device.type != "cpu":
+        return values.sort(dim=-1, descending=True).values
+    # On the CPU PyTorch sorts places along with values, which takes 30 times as long as NumPy.
+    return torch.from_numpy(np.sort(values.numpy(), axis=-1)).flip(-1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside (no dropout); afterwards every module has its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _check_options(
+    max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
+) -> None:
+    if max_new_tokens < 0:
+        raise InputError(f"max_new_tokens is {max_new_tokens}; expected 0 or more")
+    if not 0 <= temperature < float("inf"):
+        raise InputError(f"temperature is {temperature}; expected 0 (greedy) or a positive number")
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k is {top_k}; expected at least 1, or None to keep all tokens")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1, or None")
+
+
+def _check_prompts(model: GPT, prompts: list[list[int]]) -> None:
+    n_positions, vocab_size = model.config.n_positions, model.config.vocab_size
+    for i, prompt in enumerate(prompts):
+        if not prompt:
+            raise InputError(f"prompt {i} is empty; expected at least one token")
+        if len(prompt) >= n_positions:
+            raise InputError(
+                f"prompt {i} has {len(prompt)} tokens, which leaves no room for a new one in a "
+                f"context of {n_positions}; expected at most {n_positions - 1}"
+            )
+        if min(prompt) < 0 or max(prompt) >= vocab_size:
+            wrong = next(token for token in prompt if not 0 <= token < vocab_size)
+            raise InputError(
+                f"prompt {i} holds the token {wrong}; expected numbers from 0 to {vocab_size - 1}"
+            )

@@ -1,0 +1,117 @@
+"""Load a GPT from wherever its weights lie, and save it."""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from minigpt.config import PRESETS
+from minigpt.download import cache_folder, fetch
+from minigpt.errors import InputError
+from minigpt.files import make_folder, open_tensors
+from minigpt.model import GPT
+from minigpt.weights.hugging_face import open_hugging_face, save_hugging_face
+from minigpt.weights.native import MARK, open_native, save_native
+from minigpt.weights.openai import INDEX, open_openai
+from minigpt.weights.stored import StoredModel, build
+
+WEIGHTS = "model.safetensors"
+VERSE = Path(__file__).parents[1] / "assets" / "verse"
+HUB = "https://huggingface.co/openai-community"
+GPT2 = {
+    "revision": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+    "size": 548_105_171,
+    "sha256": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+}
+SAVERS = {"native": save_native, "hugging_face": save_hugging_face}
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+def load_pretrained(
+    name_or_path: str | Path,
+    *,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> GPT:
+    """Load a GPT by a preset's name, or from a file or a folder.
+
+    A folder or a `.safetensors` file may hold Hugging Face's format or ours, a folder also
+    OpenAI's TensorFlow checkpoint; the files themselves tell which. "verse" lies in the package;
+    the released sizes are downloaded once. A preset's name wins over a folder of that name, which
+    "./gpt2" reaches. Parameters come in `dtype` on `device`, writable and trainable; the model is
+    in training mode, as any new module, with the given `dropout`.
+
+    Raises InputError when there is no such model, and when its files are damaged, tampered with,
+    not those of a GPT-2, or pickles, which are never read.
+    """
+    path = _preset(name_or_path) if name_or_path in PRESETS else Path(name_or_path)
+    return build(_open(path), dropout=dropout, dtype=dtype, device=device)
+
+
+def save_pretrained(
+    model: GPT,
+    folder: str | Path,
+    format: str = "native",
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write `model.safetensors` and `config.json` into a folder, each whole or not at all.
+
+    `format` is "native" (ours) or "hugging_face", which `transformers` reads. Weights are stored
+    in `dtype`, by default as the model has them. Raises InputError for a model that is not a plain
+    GPT, such as one with adapters, and when the folder cannot be written to.
+    """
+    if format not in SAVERS:
+        raise InputError(f"format is {format!r}; expected one of {', '.join(SAVERS)}")
+    SAVERS[format](model, make_folder(folder), dtype)
+
+
+def _preset(name: str) -> Path:
+    """The weights that a preset stands for, brought here if they are not."""
+    if name == "verse":
+        if not (VERSE / WEIGHTS).exists():
+            raise InputError(
+                f"the verse weights are not in this copy of the package: expected them in {VERSE}, "
+                "where `python -m experiments.pretrain` puts them"
+            )
+        return VERSE / WEIGHTS
+    path = cache_folder() / name / WEIGHTS
+    if name == "gpt2":
+        url = f"{HUB}/gpt2/resolve/{GPT2['revision']}/{WEIGHTS}"
+        return fetch(url, path, size=GPT2["size"], sha256=GPT2["sha256"])
+    warnings.warn(
+        f"the weights of {name} have no pinned hash; only their structure is checked", stacklevel=3
+    )
+    return fetch(f"{HUB}/{name}/resolve/main/{WEIGHTS}", path)
+
+
+def _open(path: Path) -> StoredModel:
+    """Find out which of the three formats lies there."""
+    if path.is_dir():
+        if (path / INDEX).exists():
+            return open_openai(path)
+        path = _weights_in(path)
+    if not path.exists():
+        raise InputError(
+            f"there is no model {path}; expected a file, a folder or one of {', '.join(PRESETS)}"
+        )
+    if path.suffix in PICKLES:
+        raise InputError(
+            f"{path} may be a pickle, which can run any code when it is read; expected "
+            "safetensors, so convert it first where you trust it"
+        )
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} is not a .safetensors file, the only kind of file that is read")
+    file = open_tensors(path)
+    native = (file.metadata() or {}).get("format") == MARK["format"]
+    return open_native(path, file) if native else open_hugging_face(path, file)
+
+
+def _weights_in(folder: Path) -> Path:
+    """The file of weights in a folder without a TensorFlow checkpoint."""
+    if (folder / WEIGHTS).exists():
+        return folder / WEIGHTS
+    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        return pickles[0]  # to be refused with its name
+    raise InputError(f"{folder} holds no model; expected {WEIGHTS} or {INDEX} in it")

@@ -1,0 +1,527 @@
+"""Weights in three formats: equal to transformers' model, equal to each other, or refused."""
+
+import json
+import pickle
+import resource
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file, save_model
+
+from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
+from minigpt.errors import InputError
+from minigpt.weights import pretrained
+from minigpt.weights.crc32c import crc32c
+from tests.conftest import oracle
+from tests.tensorflow_checkpoint import (
+    crc32c_by_bits,
+    openai_arrays,
+    write_bundle,
+    write_checkpoint,
+)
+
+transformers = oracle("transformers")
+
+TINY = GPTConfig(vocab_size=101, n_positions=32, n_layer=2, n_head=4, n_embd=48)
+INDEX, DATA = "model.ckpt.index", "model.ckpt.data-00000-of-00001"
+
+
+def random_model(config: GPTConfig, seed: int = 0) -> GPT:
+    """A model in which every parameter counts: biases and norms are random too."""
+    generator = torch.Generator().manual_seed(seed)
+    model = GPT(config, generator=generator)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def random_ids(config: GPTConfig, B: int, T: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(config.vocab_size, (B, T), generator=generator)
+
+
+def same(one: GPT, other: GPT) -> bool:
+    """Whether two models have the same parameters, bit for bit."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def their_logits(folder: Path, ids: torch.Tensor) -> torch.Tensor:
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(folder)
+    return theirs.eval()(ids).logits
+
+
+def edit_json(path: Path, **changes) -> None:
+    """Set fields of a JSON file; a field set to ... is removed."""
+    values = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: v for name, v in values.items() if v is not ...}))
+
+
+def edit_tensors(path: Path, change) -> None:
+    """Rewrite a safetensors file with what `change` makes of its tensors."""
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def flip_byte(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def model():
+    return random_model(TINY)
+
+
+@pytest.fixture
+def native(model, tmp_path):
+    save_pretrained(model, tmp_path / "native")
+    return tmp_path / "native"
+
+
+@pytest.fixture
+def hugging_face(model, tmp_path):
+    save_pretrained(model, tmp_path / "hugging_face", "hugging_face")
+    return tmp_path / "hugging_face"
+
+
+@pytest.fixture
+def openai(model, tmp_path):
+    (tmp_path / "openai").mkdir()
+    write_checkpoint(model, tmp_path / "openai")
+    return tmp_path / "openai"
+
+
+# --- Equal to transformers, and the three formats to each other.
+
+
+@torch.no_grad()
+def test_the_full_size_equals_transformers_and_is_the_same_in_all_formats():
+    config = GPTConfig()
+    model, ids = random_model(config), random_ids(config, 1, 64)
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        save_pretrained(model, here, "hugging_face")
+        difference = (their_logits(here, ids) - model(ids)).abs().max().item()
+        assert difference <= 1e-4
+        assert same(load_pretrained(here), model)
+        save_pretrained(model, here, "native")
+        assert same(load_pretrained(here), model)
+        (here / "model.safetensors").unlink()
+        write_checkpoint(model, here)
+        assert same(load_pretrained(here), model)
+
+
+@torch.no_grad()
+def test_transformers_reads_ours(model, hugging_face):
+    ids = random_ids(TINY, 3, 32)
+    torch.testing.assert_close(their_logits(hugging_face, ids), model(ids), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_we_read_transformers(tmp_path):
+    config = transformers.GPT2Config(
+        vocab_size=101, n_positions=32, n_layer=2, n_head=4, n_embd=48,
+        bos_token_id=100, eos_token_id=100,
+    )  # fmt: skip
+    theirs = transformers.GPT2LMHeadModel(config).eval()
+    for parameter in theirs.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.save_pretrained(tmp_path)
+    ours, ids = load_pretrained(tmp_path), random_ids(TINY, 3, 32)
+    assert ours.config == TINY
+    torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=0, atol=1e-5)
+
+
+def test_the_three_formats_hold_the_same_model(model, native, hugging_face, openai):
+    write_checkpoint(model, openai, crc32c_by_bits)  # sums made apart from those that check them
+    for folder in (native, hugging_face, openai):
+        loaded = load_pretrained(folder)
+        assert loaded.config == TINY
+        assert same(loaded, model)
+
+
+@pytest.mark.parametrize("format", ["native", "hugging_face"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_saved_comes_back_bit_for_bit(model, tmp_path, format, dtype):
+    model.to(dtype)
+    save_pretrained(model, tmp_path, format)
+    assert load_file(tmp_path / "model.safetensors").popitem()[1].dtype == dtype
+    assert same(load_pretrained(tmp_path, dtype=dtype), model)
+
+
+# --- Variants of Hugging Face's files.
+
+
+def without_prefix(tensors):
+    return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+
+
+def with_masks(tensors):
+    masks = {}
+    for layer in range(TINY.n_layer):
+        masks[f"transformer.h.{layer}.attn.bias"] = torch.ones(1, 1, 32, 32, dtype=torch.uint8)
+        masks[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    return {**tensors, **masks}
+
+
+def with_head(tensors):
+    return {**tensors, "lm_head.weight": tensors["transformer.wte.weight"].clone()}
+
+
+def with_head_alone(tensors):
+    tensors["lm_head.weight"] = tensors.pop("transformer.wte.weight")
+    return tensors
+
+
+def all_at_once(tensors):
+    return without_prefix(with_masks(with_head(tensors)))
+
+
+@pytest.mark.parametrize(
+    "change", [without_prefix, with_masks, with_head, with_head_alone, all_at_once]
+)
+def test_variants_of_hugging_face(model, hugging_face, change):
+    edit_tensors(hugging_face / "model.safetensors", change)
+    assert same(load_pretrained(hugging_face), model)
+
+
+def test_the_file_that_safetensors_makes_of_transformers_model(model, hugging_face):
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(hugging_face)
+    save_model(theirs, str(hugging_face / "model.safetensors"))  # keeps one of the tied two
+    assert same(load_pretrained(hugging_face), model)
+
+
+def test_another_head_is_refused(hugging_face):
+    def change(tensors):
+        return {**tensors, "lm_head.weight": tensors["transformer.wte.weight"] + 1}
+
+    edit_tensors(hugging_face / "model.safetensors", change)
+    with pytest.raises(InputError, match="lm_head.weight .* differs from wte.weight"):
+        load_pretrained(hugging_face)
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("model_type", "llama"),
+        ("activation_function", "relu"),
+        ("layer_norm_epsilon", 1e-6),
+        ("n_inner", 64),
+        ("scale_attn_weights", False),
+        ("tie_word_embeddings", False),
+    ],
+)
+def test_what_gpt2_does_not_do_is_refused(hugging_face, option, value):
+    edit_json(hugging_face / "config.json", **{option: value})
+    with pytest.raises(InputError, match=f"{option} is {value!r}, expected"):
+        load_pretrained(hugging_face)
+
+
+def test_an_inner_width_of_four_times_the_width_is_gpt2s(hugging_face):
+    edit_json(hugging_face / "config.json", n_inner=4 * TINY.n_embd)
+    load_pretrained(hugging_face)
+
+
+# --- A file alone, a preset.
+
+
+@pytest.mark.parametrize("format", ["native", "hugging_face"])
+def test_a_file_without_configuration(tmp_path, format):
+    config = GPTConfig(vocab_size=60, n_positions=16, n_layer=1, n_head=4, n_embd=256)
+    model = random_model(config)
+    save_pretrained(model, tmp_path, format)
+    with_config = load_pretrained(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").unlink()
+    alone = load_pretrained(tmp_path / "model.safetensors")
+    assert alone.config == with_config.config == config
+    assert same(alone, model) and same(with_config, model)
+
+
+def test_a_file_of_another_width_needs_its_configuration(hugging_face):
+    (hugging_face / "config.json").unlink()
+    with pytest.raises(InputError, match="no config.json beside it"):
+        load_pretrained(hugging_face / "model.safetensors")
+
+
+def test_gpt2_is_fetched_by_its_pinned_hash(hugging_face, tmp_path, monkeypatch):
+    calls = []
+
+    def fetch(url, path, **expected):
+        calls.append((url, path, expected))
+        return hugging_face / "model.safetensors"
+
+    monkeypatch.setattr(pretrained, "fetch", fetch)
+    monkeypatch.setenv("MINIGPT_CACHE", str(tmp_path))
+    load_pretrained("gpt2")
+    with pytest.warns(UserWarning, match="gpt2-large have no pinned hash"):
+        load_pretrained("gpt2-large")
+    (url, path, expected), (large_url, _, large_expected) = calls
+    assert url.endswith(
+        "/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/model.safetensors"
+    )
+    assert path == tmp_path / "gpt2" / "model.safetensors"
+    assert expected["size"] == 548_105_171 and expected["sha256"].startswith("248dfc39")
+    assert large_url.endswith("/openai-community/gpt2-large/resolve/main/model.safetensors")
+    assert large_expected == {}
+
+
+def test_verse_comes_from_the_package(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "VERSE", tmp_path)
+    with pytest.raises(InputError, match="verse weights are not in this copy"):
+        load_pretrained("verse")
+    save_pretrained(model, tmp_path, dtype=torch.float16)
+    assert same(load_pretrained("verse"), model.half().float())
+
+
+# --- The loaded model.
+
+
+@torch.no_grad()
+def test_bfloat16_stays_close(hugging_face):
+    ids = random_ids(TINY, 2, 32)
+    exact = load_pretrained(hugging_face)
+    coarse = load_pretrained(hugging_face, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in coarse.parameters()} == {torch.bfloat16}
+    difference = (exact(ids) - coarse(ids).float()).abs().max()
+    # bfloat16 has 8 significant bits: one rounding errs by up to 1/512, and a few dozen of them
+    # follow one another from the embedding to the logits.
+    assert 0 < difference < 0.05 * exact(ids).abs().max()
+
+
+@pytest.mark.parametrize("format", ["native", "hugging_face", "openai"])
+def test_parameters_can_be_trained_and_are_not_the_file(model, request, format):
+    folder = request.getfixturevalue(format)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    loaded = load_pretrained(folder, dropout=0.25)
+    assert loaded.config.dropout == loaded.h[0].mlp.dropout.p == 0.25
+    loaded(random_ids(TINY, 1, 8)).sum().backward()
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            assert parameter.grad is not None and parameter.is_contiguous()
+            parameter.zero_()
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+    assert same(load_pretrained(folder), model)
+
+
+def test_no_random_number_is_drawn(native):
+    state = torch.get_rng_state()
+    load_pretrained(native)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- What does not fit: all of it in one error.
+
+
+def spoil_state(state, c_attn):
+    """Take one tensor away, add one, and give one another shape."""
+    del state[next(name for name in state if "ln_f" in name and name[-1] in "sb")]
+    state["extra"] = torch.zeros(3)
+    state[c_attn] = state[c_attn][..., :-1].contiguous()
+    return state
+
+
+@pytest.mark.parametrize(
+    "format, name, is_, expected",
+    [
+        ("hugging_face", "h.1.attn.c_attn.weight", "(48, 143)", "(48, 144)"),
+        ("openai", "model/h1/attn/c_attn/w", "(48, 143)", "(48, 144)"),
+    ],
+)
+def test_all_that_does_not_fit_is_listed_at_once(model, request, format, name, is_, expected):
+    folder = request.getfixturevalue(format)
+    if format == "openai":
+        arrays = {key: torch.from_numpy(a.copy()) for key, a in openai_arrays(model).items()}
+        write_bundle({key: t.numpy() for key, t in spoil_state(arrays, name).items()}, folder)
+    else:
+        path = folder / "model.safetensors"
+        edit_tensors(path, lambda tensors: spoil_state(tensors, f"transformer.{name}"))
+    with pytest.raises(InputError) as caught:
+        load_pretrained(folder)
+    lines = str(caught.value).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["missing:", "surplus:", "misshapen:"]
+    assert "ln_f" in lines[1] and "(48,)" in lines[1]
+    assert "extra (3,)" in lines[2]
+    assert f"{name} is {is_}, expected {expected}" in lines[3]
+
+
+def test_native_weights_of_another_shape_are_listed(model, native):
+    edit_json(native / "config.json", n_layer=3)
+    with pytest.raises(InputError) as caught:
+        load_pretrained(native)
+    assert str(caught.value).count("missing: h.2.") == 12
+
+
+def test_weights_that_are_no_floats_are_refused(hugging_face):
+    def change(tensors):
+        return {**tensors, "transformer.ln_f.bias": torch.zeros(48, dtype=torch.int64)}
+
+    edit_tensors(hugging_face / "model.safetensors", change)
+    with pytest.raises(InputError, match="ln_f.bias .* holds torch.int64"):
+        load_pretrained(hugging_face)
+
+
+# --- Damage.
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+@pytest.mark.parametrize("format", ["native", "hugging_face"])
+def test_a_truncated_safetensors_file(request, format, kept):
+    path = request.getfixturevalue(format) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_pretrained(path.parent)
+
+
+@pytest.mark.parametrize("at", [0, 3, 7, 9])
+def test_a_tampered_header(hugging_face, at):
+    path = hugging_face / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="model.safetensors"):
+        load_pretrained(hugging_face)
+
+
+def test_a_pickle_under_a_false_name(hugging_face):
+    (hugging_face / "model.safetensors").write_bytes(pickle.dumps({"wte.weight": [1.0]}))
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_pretrained(hugging_face)
+
+
+def test_one_changed_byte_of_native_weights_is_found(native):
+    flip_byte(native / "model.safetensors", -100)
+    with pytest.raises(InputError, match="was changed"):
+        load_pretrained(native)
+
+
+def test_native_files_of_two_savings_are_found(native, tmp_path):
+    save_pretrained(random_model(TINY, seed=5), tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "config.json", native)
+    with pytest.raises(InputError, match="belongs to other weights"):
+        load_pretrained(native)
+
+
+def test_every_changed_byte_of_a_checkpoint_is_found(openai):
+    """In the index each byte is covered but the footer's padding; in the data each byte is."""
+    index, data = openai / INDEX, openai / DATA
+    size = index.stat().st_size
+    places = [(index, at) for at in (*range(0, size - 48, 61), size - 1, size - 8)]
+    places += [(data, at) for at in range(0, data.stat().st_size, 40_001)]
+    for path, at in places:
+        flip_byte(path, at)
+        with pytest.raises(InputError, match="model.ckpt"):
+            load_pretrained(openai)
+        flip_byte(path, at)
+    load_pretrained(openai)
+
+
+@pytest.mark.parametrize("name", [INDEX, DATA])
+@pytest.mark.parametrize("kept", [0, 20, 500, -1])
+def test_a_truncated_checkpoint(openai, name, kept):
+    path = openai / name
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match=f"{INDEX}|{DATA}"):
+        load_pretrained(openai)
+
+
+@pytest.mark.parametrize("name", [DATA, "hparams.json"])
+def test_a_checkpoint_without_one_of_its_files(openai, name):
+    (openai / name).unlink()
+    with pytest.raises(InputError, match=name):
+        load_pretrained(openai)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"n_layer": 2}'])
+@pytest.mark.parametrize("format", ["native", "hugging_face", "openai"])
+def test_a_damaged_configuration(request, format, content):
+    folder = request.getfixturevalue(format)
+    name = "hparams.json" if format == "openai" else "config.json"
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=name):
+        load_pretrained(folder)
+
+
+def test_a_configuration_that_makes_no_model(native):
+    edit_json(native / "config.json", n_head=5)
+    with pytest.raises(InputError, match="5 heads"):
+        load_pretrained(native)
+
+
+# --- What is no model at all.
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])
+def test_pickles_are_refused_by_file_and_by_folder(model, tmp_path, name):
+    torch.save(model.state_dict(), tmp_path / name)
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises(InputError, match=f"{name} may be a pickle"):
+            load_pretrained(place)
+
+
+def test_what_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="there is no model gpt5; expected .* gpt2-xl"):
+        load_pretrained("gpt5")
+    with pytest.raises(InputError, match="holds no model"):
+        load_pretrained(tmp_path)
+    (tmp_path / "model.txt").write_text("text")
+    with pytest.raises(InputError, match="not a .safetensors file"):
+        load_pretrained(tmp_path / "model.txt")
+
+
+# --- Saving.
+
+
+def test_only_a_plain_model_is_saved(model, tmp_path):
+    model.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(InputError, match="extra.bias, extra.weight"):
+        save_pretrained(model, tmp_path)
+    with pytest.raises(InputError, match="expected one of native, hugging_face"):
+        save_pretrained(model, tmp_path, "pickle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_what_was_there(model, native):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(InputError, match="cannot write .*model.safetensors"):
+            save_pretrained(random_model(TINY, seed=5), native)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert same(load_pretrained(native), model)
+    assert {path.name for path in native.iterdir()} == {"model.safetensors", "config.json"}
+
+
+def test_a_folder_that_cannot_be_made(model, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        save_pretrained(model, tmp_path / "file")
+
+
+def test_files_can_be_read_by_others(native):
+    assert {oct(path.stat().st_mode & 0o777) for path in native.iterdir()} == {
+        oct((native / "config.json").stat().st_mode & 0o777)
+    }
+
+
+# --- The checksum.
+
+
+def test_crc32c_of_published_examples():
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4, as the next two
+    assert crc32c(b"\xff" * 32) == 0x62A8AB43
+    assert crc32c(bytes(range(32))) == 0x46DD794E
+
+
+@pytest.mark.parametrize("size", [4, 5, 63, 64, 65, 1000, 262_143, 262_144, 262_149, 525_000])
+def test_crc32c_equals_its_definition(size):
+    data = struct.pack("<Q", size) * (size // 8 + 1)
+    assert crc32c(data[:size]) == crc32c_by_bits(data[:size])
