@@ -1,0 +1,28 @@
+"""Low-rank adaptation: small trainable corrections beside frozen linear layers."""
+
+from lora.adapter import load_adapter, save_adapter
+from lora.inject import (
+    TARGETS,
+    LoRAConfig,
+    disabled,
+    inject,
+    lora_layers,
+    merge,
+    trainable_parameters,
+    unmerge,
+)
+from lora.layer import LoRALinear
+
+__all__ = [
+    "TARGETS",
+    "LoRAConfig",
+    "LoRALinear",
+    "disabled",
+    "inject",
+    "load_adapter",
+    "lora_layers",
+    "merge",
+    "save_adapter",
+    "trainable_parameters",
+    "unmerge",
+]

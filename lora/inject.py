@@ -1,0 +1,138 @@
+"""LoRA on a whole model: which layers get an adapter, and what is done to all of them at once."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from lora.layer import LoRALinear
+from minigpt.errors import InputError
+
+# Full names, since a bare `c_proj` would hit the attention's and the MLP's alike.
+_ATTENTION = ("h.*.attn.c_attn", "h.*.attn.c_proj")
+_MLP = ("h.*.mlp.c_fc", "h.*.mlp.c_proj")
+TARGETS: dict[str, tuple[str, ...]] = {
+    "attention": _ATTENTION,
+    "mlp": _MLP,
+    "all": _ATTENTION + _MLP,
+}
+_EXPECTED_TARGET = f"one of {', '.join(TARGETS)}, or globs over full module names"
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """What decides an adapter's shape and strength. Raises InputError for values without sense."""
+
+    rank: int = 8  # r, of the correction to each weight
+    alpha: float = 16.0  # the correction is scaled by alpha / rank
+    dropout: float = 0.0  # probability, on the adapter's input while training
+    # Names of TARGETS, or globs over full module names; a `*` also spans dots.
+    targets: str | tuple[str, ...] = "all"
+    rank_stabilised: bool = False  # scale by alpha / sqrt(rank) instead
+
+    def __post_init__(self):
+        if not isinstance(self.rank, int) or self.rank < 1:
+            raise InputError(f"rank is {self.rank!r}; expected a positive whole number")
+        if not isinstance(self.alpha, (int, float)) or not 0 < self.alpha < math.inf:
+            raise InputError(f"alpha is {self.alpha!r}; expected a positive number")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout!r}; expected a probability in [0, 1)")
+        if not self.targets:
+            raise InputError(f"targets is {self.targets!r}; expected {_EXPECTED_TARGET}")
+
+
+def inject(
+    model: nn.Module, config: LoRAConfig, *, generator: torch.Generator | None = None
+) -> list[str]:
+    """Put an adapter on every linear that the config's targets match; freeze all else, in place.
+
+    Returns the full names of the matched layers, in the model's order. A in each layer is drawn
+    from `generator` in that order. Raises InputError, and leaves the model alone, when a target
+    matches nothing or the rank is larger than a matched weight's own; RuntimeError when the model
+    has adapters already.
+    """
+    if lora_layers(model):
+        raise RuntimeError("the model has LoRA adapters already; expected a model without")
+    linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    names = _match(list(linears), config.targets)
+    for name in names:
+        largest = min(linears[name].weight.shape)
+        if config.rank > largest:
+            raise InputError(f"rank is {config.rank}; expected at most {largest} for {name}")
+    model.requires_grad_(False)
+    for name in names:
+        layer = LoRALinear(
+            linears[name],
+            config.rank,
+            config.alpha,
+            config.dropout,
+            rank_stabilised=config.rank_stabilised,
+            generator=generator,
+        )
+        model.set_submodule(name, layer)
+    return names
+
+
+def _match(names: list[str], targets: str | tuple[str, ...]) -> list[str]:
+    """The names that any target matches, in their order; every target must match one."""
+    targets = (targets,) if isinstance(targets, str) else targets
+    globs = [glob for target in targets for glob in TARGETS.get(target, (target,))]
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise InputError(
+                f"target {glob!r} matches no linear layer; expected {_EXPECTED_TARGET}, "
+                f"such as {', '.join(names[:4])}"
+            )
+    return [name for name in names if any(fnmatchcase(name, glob) for glob in globs)]
+
+
+def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
+    """The layers with an adapter under their full names, in the model's order; {} if none."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, LoRALinear)}
+
+
+def adapted_layers(model: nn.Module) -> dict[str, LoRALinear]:
+    """The same for a model that must have adapters; raises RuntimeError if it has none."""
+    layers = lora_layers(model)
+    if not layers:
+        raise RuntimeError("the model has no LoRA adapters; expected inject(model, config) before")
+    return layers
+
+
+def merge(model: nn.Module) -> None:
+    """Add every adapter into its base weight. RuntimeError if one is merged or disabled."""
+    for layer in adapted_layers(model).values():
+        layer.merge()
+
+
+def unmerge(model: nn.Module) -> None:
+    """Give every base its own weight back, bit for bit. RuntimeError if one is not merged."""
+    for layer in adapted_layers(model).values():
+        layer.unmerge()
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is its base: a reference policy that costs no memory.
+
+    Afterwards each layer is as it was before, which need not be enabled: blocks may nest.
+    Raises RuntimeError if an adapter is merged.
+    """
+    before = {layer: layer.enabled for layer in adapted_layers(model).values()}
+    try:
+        for layer in before:
+            layer.enabled = False
+        yield
+    finally:
+        for layer, enabled in before.items():
+            layer.enabled = enabled
+
+
+def trainable_parameters(model: nn.Module) -> tuple[int, int]:
+    """How many numbers are trained, and how many there are in all, adapters included."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)

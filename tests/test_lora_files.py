@@ -1,0 +1,163 @@
+"""Adapter files: round trips, and a clear refusal of every file that does not fit."""
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+import lora
+from minigpt.errors import InputError
+from tests.test_lora import ATTN, FC, ids, make_adapted, make_gpt, snapshot
+
+
+def test_files_round_trip_and_survive_merging(tmp_path):
+    model = make_adapted(rank=4, rank_stabilised=True, targets=("mlp",))
+    expected = model(ids())
+    lora.merge(model)
+    lora.save_adapter(model, tmp_path)
+    fresh = make_gpt()
+    lora.load_adapter(fresh, tmp_path)  # a model without adapters
+    assert torch.equal(fresh(ids()), expected)
+    injected = make_gpt()
+    config = lora.LoRAConfig(4, dropout=0.3, targets="mlp", rank_stabilised=True)
+    lora.inject(injected, config)
+    lora.load_adapter(injected, tmp_path)
+    assert torch.equal(injected(ids()), expected)
+    assert {x.dropout.p for x in lora.lora_layers(injected).values()} == {0.3}
+    with pytest.raises(RuntimeError, match="merged"):
+        lora.load_adapter(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"rank": 8}, "rank 4; expected the model's 8"),
+        ({"alpha": 8.0}, "alpha 16.0; expected the model's 8.0"),
+        ({"rank_stabilised": True}, "rank_stabilised False; expected the model's True"),
+        ({"targets": "attention"}, "h.1.mlp.c_proj.lora_B.weight fits nothing"),
+        ({"targets": ("mlp", ATTN)}, "h.0.attn.c_attn.lora_A.weight is missing"),
+    ],
+)
+def test_loading_into_another_config_is_refused(tmp_path, options, message):
+    lora.save_adapter(make_adapted(rank=4, targets="mlp"), tmp_path)
+    model = make_adapted(**{"rank": 4, "targets": "mlp", **options})
+    before = snapshot(model)
+    with pytest.raises(InputError, match=message):
+        lora.load_adapter(model, tmp_path)
+    assert all(torch.equal(p, before[name]) for name, p in snapshot(model).items())
+
+
+def edit_tensors(folder, edit) -> None:
+    path = folder / "adapter_model.safetensors"
+    tensors = safetensors.torch.load(path.read_bytes())
+    edit(tensors)
+    safetensors.torch.save_file(tensors, path)
+
+
+def edit_config(folder, **settings) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def assert_refused(folder, *messages) -> None:
+    model = make_gpt()
+    with pytest.raises(InputError) as error:
+        lora.load_adapter(model, folder)
+    for message in messages:
+        assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not lora.lora_layers(model) and all(p.requires_grad for p in model.parameters())
+
+
+def test_tensors_that_do_not_fit_are_all_named(tmp_path):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    prefix = "base_model.model.transformer."
+
+    def spoil(tensors):
+        del tensors[f"{prefix}{ATTN}.lora_B.weight"]
+        tensors[f"{prefix}{FC}.lora_A.weight"] = torch.zeros(4, 31)
+        tensors[f"{prefix}h.7.mlp.c_fc.lora_A.weight"] = torch.zeros(4, 32)
+        tensors["base_model.model.lm_head.lora_A.weight"] = torch.zeros(4, 32)
+
+    edit_tensors(tmp_path, spoil)
+    assert_refused(
+        tmp_path,
+        f"{ATTN}.lora_B.weight is missing",
+        f"{FC}.lora_A.weight has shape (4, 31), expected (4, 32)",
+        "h.7.mlp.c_fc.lora_A.weight fits nothing",
+        "lm_head.lora_A.weight fits nothing",
+    )
+
+
+@pytest.mark.parametrize("spoil", [dict.clear, lambda t: (t.clear(), t.update(x=torch.ones(1)))])
+def test_a_file_without_an_adapter_is_refused(tmp_path, spoil):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    edit_tensors(tmp_path, spoil)
+    assert_refused(tmp_path, "adapter_model.safetensors")
+
+
+def test_damaged_and_missing_files_are_refused(tmp_path):
+    assert_refused(tmp_path / "nowhere", "adapter_config.json cannot be read")
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    for content in (b"", whole[:100], whole[:-1], b"\x80\x04" + whole):
+        weights.write_bytes(content)
+        assert_refused(tmp_path, "adapter_model.safetensors cannot be read")
+    weights.unlink()
+    assert_refused(tmp_path, "adapter_model.safetensors cannot be read")
+    for content in (b"", b"{", b"\xff\xff", b"[]", b'{"peft_type": "LOHA"}'):
+        (tmp_path / "adapter_config.json").write_bytes(content)
+        assert_refused(tmp_path, "adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"use_dora": True}, "use_dora = True"),
+        ({"bias": "all"}, "bias = 'all'"),
+        ({"lora_bias": True}, "lora_bias = True"),
+        ({"modules_to_save": ["wte"]}, "modules_to_save = ['wte']"),
+        ({"rank_pattern": {ATTN: 2}}, "rank_pattern = {"),
+        ({"alpha_pattern": {ATTN: 2}}, "alpha_pattern = {"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4'"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights = 'olora'"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication = [[0, 2]]"),
+        ({"use_dora": True, "an_option_of_tomorrow": 1.5}, "an_option_of_tomorrow = 1.5"),
+        ({"r": None}, "rank is None"),
+        ({"r": 3}, "expected (3, 32)"),
+        ({"lora_alpha": "16"}, "alpha is '16'"),
+        ({"lora_dropout": 2}, "dropout is 2"),
+    ],
+)
+def test_settings_that_we_lack_are_named(tmp_path, settings, message):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    edit_config(tmp_path, **settings)
+    assert_refused(tmp_path, message)
+
+
+def test_saving_refuses_what_the_format_cannot_hold(tmp_path):
+    with pytest.raises(RuntimeError, match="no LoRA adapters"):
+        lora.save_adapter(make_gpt(), tmp_path)
+    mixed = make_adapted(rank=4, targets=ATTN)
+    mixed.h[1].mlp.c_fc = lora.LoRALinear(mixed.h[1].mlp.c_fc, 2, 4.0)
+    with pytest.raises(InputError, match="2 different settings"):
+        lora.save_adapter(mixed, tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        lora.save_adapter(make_adapted(rank=4), tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(InputError, match="No space left on device"):
+        lora.save_adapter(make_adapted(rank=2), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
