@@ -1,0 +1,83 @@
+"""A batch of sequences, laid out so that only what a loss scores costs anything.
+
+    prompt      What is the capital of France ?        not scored
+    completion  Paris <|endoftext|>                    scored: one log-prob per token
+
+A language model predicts token t from the tokens before it, so the input rows drop the last token
+and every scored token is read one position earlier: the "shift" of a causal loss, done once, here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N sequences over R distinct input rows, of which P tokens are scored.
+
+    R is less than N where sequences read the same input: the chosen " yes" and the rejected " no"
+    of a paraphrase pair are two targets at one position, and the model runs once for both.
+    """
+
+    inputs: Tensor  # (R, T) token numbers, padded on the right with zeros
+    row: Tensor  # (P,) the input row that predicts each scored token
+    position: Tensor  # (P,) where in that row the prediction is read
+    target: Tensor  # (P,) the scored token
+    sequence: Tensor  # (P,) the sequence it belongs to, 0..N-1
+    counts: Tensor  # (N,) scored tokens of each sequence
+    index: Tensor  # (N,) the sequence's number in its data set
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def make_batch(
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    index: Sequence[int] | None = None,
+) -> Batch:
+    """Lay out N prompts and their completions, given as token numbers; `index` is 0..N-1 if absent.
+
+    Causal attention hides the padding from every scored position, so no attention mask is needed.
+    Raises ValueError for an empty prompt (the first scored token would have no input to be
+    predicted from) or an empty completion.
+    """
+    rows: dict[bytes, int] = {}
+    row, position, target, sequence = [], [], [], []
+    for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        if not len(prompt) or not len(completion):
+            raise ValueError(f"sequence {n} has an empty prompt or completion; both need a token")
+        tokens = np.concatenate([prompt, completion]).astype(np.int64)
+        row_number = rows.setdefault(tokens[:-1].tobytes(), len(rows))
+        row.append(np.full(len(completion), row_number))
+        position.append(np.arange(len(prompt) - 1, len(tokens) - 1))
+        target.append(tokens[len(prompt):])
+        sequence.append(np.full(len(completion), n))
+
+    def flat(pieces: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(pieces))  # (P,)
+
+    return Batch(
+        inputs=_pad([np.frombuffer(key, dtype=np.int64) for key in rows]),
+        row=flat(row),
+        position=flat(position),
+        target=flat(target),
+        sequence=flat(sequence),
+        counts=torch.tensor([len(completion) for completion in completions]),
+        index=torch.as_tensor(range(len(prompts)) if index is None else index),
+    )
+
+
+def _pad(rows: list[np.ndarray]) -> Tensor:
+    padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)  # (R, T)
+    for padded_row, row in zip(padded, rows):
+        padded_row[: len(row)] = row
+    return torch.from_numpy(padded)

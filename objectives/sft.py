@@ -1,0 +1,27 @@
+"""Supervised fine-tuning: make the given completion likely."""
+
+from torch import Tensor
+
+from minigpt.model import GPT
+from objectives.batch import Batch
+from objectives.logps import sequence_logps
+from objectives.objective import Losses
+
+
+def sft_loss(logps: Tensor, counts: Tensor) -> Tensor:
+    """Mean negative log-likelihood per scored token of each sequence: (N,), (N,) -> (N,), nats."""
+    return -logps / counts
+
+
+class SFT:
+    """Cross-entropy on completions.
+
+    A sequence weighs as many as its scored tokens, so that a step's loss is the mean over all its
+    tokens however the step is cut into microbatches.
+    """
+
+    def weights(self, batch: Batch) -> Tensor:
+        return batch.counts
+
+    def __call__(self, model: GPT, batch: Batch) -> Losses:
+        return Losses(sft_loss(sequence_logps(model, batch), batch.counts), metrics={})
