@@ -1,0 +1,24 @@
+"""Reading text that somebody else made."""
+
+from pathlib import Path
+
+from minigpt.errors import InputError
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte-order mark.
+
+    Raises InputError, which names the line, when the file is missing or is not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); expected a text file") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; "
+            "expected a text file in UTF-8"
+        ) from error

@@ -1,0 +1,242 @@
+"""The sonnet task: its data, its samples, and its scores against sacrebleu and plain arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sacrebleu.metrics import CHRF
+
+from minigpt import GPT, GPTConfig, get_tokenizer
+from minigpt.errors import InputError
+from tasks import get_task
+from tasks.chrf import chrf_counts, chrf_score, mean_chrf_score
+from tasks.sonnet import SonnetTask, bits_per_char, read_sonnets
+
+TOKENIZER = get_tokenizer("verse")
+
+
+@pytest.fixture
+def model() -> GPT:
+    config = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
+    return GPT(config, generator=torch.Generator().manual_seed(0))
+
+
+def torch_generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def write_sonnets(path, numbers, newline="\n", lines=14):
+    """Made-up sonnets in the layout of the course's files."""
+    text = "Sonnets\nby Somebody\nCreated on Jul 31, 2015\n\n\n"
+    for number in numbers:
+        verses = [f"line {i} of {number}," for i in range(1, lines - 1)]
+        couplet = [f"  first rhyme of {number},", f"  second rhyme of {number}."]
+        text += "\n".join([str(number), "", *verses, *couplet, "", ""])
+    path.write_bytes(text.replace("\n", newline).encode())
+
+
+def test_the_package_has_all_154_sonnets():
+    sonnets = read_sonnets()
+    assert sorted(sonnets) == list(range(1, 155))
+    odd = {number: len(lines) for number, lines in sonnets.items() if len(lines) != 14}
+    assert odd == {99: 15, 126: 12}
+
+
+def test_splits_of_the_packaged_sonnets():
+    task = get_task("sonnet")
+    assert [len(task.examples(split)) for split in ("train", "dev", "test")] == [131, 12, 11]
+    sonnets = read_sonnets()
+    for example, number in zip(task.examples("dev"), range(132, 144)):
+        lines = (example.prompt + example.completion).split("\n")
+        assert lines == sonnets[number] + [""]
+        assert example.prompt.count("\n") == 3 and example.prompt.endswith("\n")
+
+
+def test_limits_keep_the_first_sonnets():
+    task = get_task("sonnet", limits={"train": 2, "dev": None})
+    assert task.examples("train") == get_task("sonnet").examples("train")[:2]
+    assert len(task.examples("dev")) == 12
+
+
+def test_the_courses_files(tmp_path):
+    write_sonnets(tmp_path / "sonnets.txt", range(1, 132), newline="\r\n")
+    write_sonnets(tmp_path / "sonnets_held_out_dev.txt", range(132, 144), lines=3)
+    write_sonnets(tmp_path / "TRUE_sonnets_held_out_dev.txt", range(132, 144))
+    task = get_task("sonnet", tmp_path)
+    assert len(task.examples("train")) == 131
+    dev = task.examples("dev")
+    assert dev[0].prompt == "line 1 of 132,\nline 2 of 132,\nline 3 of 132,\n"
+    assert dev[11].completion.endswith("\nfirst rhyme of 143,\nsecond rhyme of 143.\n")
+    with pytest.raises(InputError, match="'test'.*144 to 154"):
+        task.examples("test")
+
+
+def test_a_file_with_all_sonnets(tmp_path):
+    write_sonnets(tmp_path / "sonnets.txt", range(1, 155))
+    task = get_task("sonnet", str(tmp_path))
+    assert [len(task.examples(split)) for split in ("train", "dev", "test")] == [131, 12, 11]
+
+
+def test_data_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="nowhere.*sonnets.txt"):
+        get_task("sonnet", tmp_path / "nowhere")
+    path = tmp_path / "sonnets.txt"
+    for content, message in [
+        (b"", "not a folder with sonnets"),
+        (b"no number here\n", "not a folder with sonnets"),
+        (b"1\n\na\nb\nc\n", "sonnet 1 has 3 lines; expected more than 3"),
+        (b"1\n\na\nb\nc\nd\n\n1\n\na\nb\nc\nd\n", "line 8: sonnet 1"),
+        (b"1\n\na\nb\xff\n", "line 4: byte 0xff is not UTF-8"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            get_task("sonnet", tmp_path)
+
+
+def test_unknown_names():
+    with pytest.raises(InputError, match="'haiku'; expected one of paraphrase, sonnet"):
+        get_task("haiku")
+    with pytest.raises(InputError, match="'validation'; expected one of train, dev, test"):
+        get_task("sonnet").examples("validation")
+
+
+def texts(generator: np.random.Generator, n: int, longest: int) -> list[str]:
+    return ["".join(generator.choice(list("abc \n"), generator.integers(longest)))
+            for _ in range(n)]
+
+
+@pytest.mark.parametrize("longest", [2, 5, 8, 40, 600])
+def test_chrf_equals_sacrebleu(longest):
+    generator = np.random.default_rng(longest)
+    for _ in range(10):
+        written, gold = texts(generator, 12, longest), texts(generator, 12, longest)
+        sums = chrf_counts(written, gold).sum(axis=0)
+        expected = CHRF().corpus_score(written, [gold]).score
+        assert chrf_score(sums) == pytest.approx(expected, abs=1e-9)
+
+
+def test_chrf_of_many_sums_at_once():
+    generator = np.random.default_rng(0)
+    counts = chrf_counts(texts(generator, 12, 50), texts(generator, 12, 50))
+    sums = counts.reshape(3, 4, 18)
+    scores = chrf_score(sums)
+    assert scores.shape == (3, 4)
+    expected = [[float(chrf_score(sums[i, j])) for j in range(4)] for i in range(3)]
+    assert scores == pytest.approx(np.array(expected))
+    assert mean_chrf_score(sums.reshape(3, 72)) == pytest.approx(scores.mean(axis=1))
+    assert chrf_score(np.zeros(18)) == 0.0
+
+
+def test_bits_per_char_by_hand(model):
+    examples = get_task("sonnet").examples("dev")[:9]  # more than one batch
+    metric = bits_per_char(model, TOKENIZER, examples)
+    assert metric.statistics.shape == (9, 2) and not metric.larger_is_better
+    for (bits, characters), (prompt, completion) in zip(metric.statistics, examples):
+        head, tail = TOKENIZER.encode(prompt), TOKENIZER.encode(completion) + [TOKENIZER.eot]
+        with torch.no_grad():
+            logps = torch.log_softmax(model(torch.tensor([head + tail[:-1]])), dim=-1)[0]
+        scored = logps[len(head) - 1 :].gather(-1, torch.tensor(tail)[:, None])
+        assert bits == pytest.approx(-scored.sum().item() / math.log(2), rel=1e-5)
+        assert characters == len(completion)
+    total = metric.statistics.sum(axis=0)
+    assert metric.value == total[0] / total[1]
+
+
+def test_a_context_too_short_for_a_sonnet_is_an_error():
+    model = GPT(GPTConfig(vocab_size=16384, n_positions=64, n_layer=1, n_head=1, n_embd=8))
+    with pytest.raises(InputError, match="context of 64"):
+        bits_per_char(model, TOKENIZER, get_task("sonnet").examples("dev"))
+
+
+def test_evaluation(model, monkeypatch):
+    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 24)
+    task = SonnetTask(limits={"dev": 3}, n_samples=2)
+    model.train()
+    evaluation = task.evaluate(model, TOKENIZER, "dev", generator=torch_generator())
+    assert model.training
+
+    examples = task.examples("dev")
+    prompts = [example.prompt for example in examples for _ in range(2)]
+    written = task.sample(model, TOKENIZER, prompts, generator=torch_generator())
+    assert task.headline in evaluation.metrics
+    assert {len(metric.statistics) for metric in evaluation.metrics.values()} == {3}
+
+    def corpus(side, given):
+        texts = [example.prompt * given + written[2 * i + side]
+                 for i, example in enumerate(examples)]
+        gold = [example.prompt * given + example.completion for example in examples]
+        return CHRF().corpus_score(texts, [gold]).score
+
+    for name, given in [("chrf", 1), ("chrf_generated", 0)]:
+        expected = (corpus(0, given) + corpus(1, given)) / 2
+        assert evaluation.scores[name] == pytest.approx(expected, abs=1e-9)
+    assert len(evaluation.samples) == 2
+    for shown, example, text in zip(evaluation.samples, examples, written[::2]):
+        lines = shown.split("\n")
+        assert "".join(f"{line[2:]}\n" for line in lines if line[0] == ">") == example.prompt
+        assert "".join(f"{line[2:]}\n" for line in lines if line[0] == " ") == text
+
+    again = task.evaluate(model, TOKENIZER, "dev", generator=torch_generator())
+    assert again.scores == evaluation.scores
+    other = task.evaluate(model, TOKENIZER, "dev", generator=torch_generator(1))
+    assert other.scores["bits_per_char"] == evaluation.scores["bits_per_char"]
+    assert other.scores["chrf"] != evaluation.scores["chrf"]
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ("one\n\ntwo<eot>three", "one\ntwo\n"),
+        ("".join(f"line {i}\n" for i in range(20)), "".join(f"line {i}\n" for i in range(11))),
+        ("\n\n  one  \n\n" + "x\n" * 20, "one\n" + "x\n" * 10),
+        ("without an end", "without an end\n"),
+        ("<eot>", ""),
+    ],
+)
+def test_where_a_sample_ends(model, monkeypatch, written, expected):
+    """`generate` is replaced by one that writes a given text, token by token, until it is stopped.
+    """
+    script = []
+    for piece in written.split("<eot>"):
+        script += TOKENIZER.encode(piece) + [TOKENIZER.eot] * ("<eot>" in written)
+    produced = []
+
+    def generate(model, prompts, *, stop, **options):
+        for token in script:
+            produced.append(token)
+            if stop(produced):
+                break
+        return [produced for _ in prompts]
+
+    monkeypatch.setattr("tasks.sonnet.generate", generate)
+    sample = get_task("sonnet").sample(model, TOKENIZER, ["a"], generator=torch_generator())
+    assert sample == [expected]
+    assert TOKENIZER.decode(produced).count("x\n") <= 10
+    assert produced.count(TOKENIZER.eot) <= 1
+
+
+def test_floors():
+    task = get_task("sonnet")
+    floors = task.floors("dev", generator=np.random.default_rng(0))
+    assert list(floors) == ["random sonnet", "random lines", "prompt only"]
+    examples = task.examples("dev")
+    gold = [example.prompt + example.completion for example in examples]
+    prompt_only = CHRF().corpus_score([example.prompt for example in examples], [gold]).score
+    assert floors["prompt only"] == pytest.approx(
+        {"chrf": prompt_only, "chrf_sd": 0, "chrf_generated": 0, "chrf_generated_sd": 0}
+    )
+    # Why chrF alone shows nothing: any sonnet's end scores this much under the course's protocol.
+    assert floors["random sonnet"]["chrf"] == pytest.approx(41.5, abs=0.5)
+    assert 0.1 < floors["random sonnet"]["chrf_sd"] < 1
+    assert floors["random lines"]["chrf"] == pytest.approx(42.0, abs=0.5)
+    assert floors == task.floors("dev", generator=np.random.default_rng(0))
+
+
+def test_the_floor_of_a_single_training_sonnet_is_known(tmp_path):
+    write_sonnets(tmp_path / "sonnets.txt", [1, 132])
+    task = get_task("sonnet", tmp_path)
+    floor = task.floors("dev", generator=np.random.default_rng(0))["random sonnet"]
+    (train,), (dev,) = task.examples("train"), task.examples("dev")
+    expected = CHRF().sentence_score(dev.prompt + train.completion, [dev.prompt + dev.completion])
+    assert floor["chrf"] == pytest.approx(expected.score) and floor["chrf_sd"] < 1e-9
