@@ -145,7 +145,7 @@ def test_saving_refuses_what_the_format_cannot_hold(tmp_path):
     with pytest.raises(InputError, match="2 different settings"):
         lora.save_adapter(mixed, tmp_path)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot make the folder"):
         lora.save_adapter(make_adapted(rank=4), tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

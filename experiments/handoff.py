@@ -1,0 +1,240 @@
+"""SFT, then DPO from a given epoch on: `python -m experiments.handoff --switch-epoch 3`.
+
+Epochs 1..switch_epoch train on gold completions. Then the policy as it stands becomes the frozen
+reference, preference pairs are made, and the remaining epochs train on DPO. Switching at 0 is DPO
+alone, at the last epoch SFT alone.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from experiments.checkpoint import load_checkpoint, save_checkpoint
+from experiments.command import command_line
+from experiments.config import Config, identity, with_defaults
+from experiments.evaluation import best_epoch, evaluations, score
+from experiments.phases import PhaseData, dpo_data, load_pairs, save_pairs, sft_data
+from experiments.policy import make_policy, restore_policy, save_policy
+from experiments.report import epoch_line, print_summary, write_report
+from experiments.runs import RunFolder, open_run
+from experiments.schedule import Phase, handoff_phases, warmup_cosine
+from experiments.seeds import numpy_generator, torch_generator, torch_seed
+from experiments.training import autocast, make_optimizer, train
+from minigpt import GPT, get_tokenizer
+from minigpt.errors import InputError
+from objectives import weights_fingerprint
+from tasks import Task, build_pairs, get_task
+
+CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
+WARMUP = 0.1  # of a phase's steps
+MAX_GRAD_NORM = 1.0
+PROGRESS = ("epoch", "done", "step", "seconds")  # of a Handoff, kept in its checkpoints
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run found. `epochs` are the evaluations on dev, the untuned model's first."""
+
+    folder: Path
+    epochs: list[dict]
+    best: dict
+    test: dict | None
+    floors: dict[str, dict[str, float]]
+
+    @property
+    def last(self) -> dict:
+        return self.epochs[-1]
+
+
+def run(config: Config) -> Result | None:
+    """Do what `config` says; None for a dry run, which only prints the plan.
+
+    Raises InputError for anything wrong with the input. torch's random state is the caller's again
+    afterwards.
+    """
+    config = with_defaults(config)
+    limits = {"train": config.train_examples, "dev": config.dev_examples}
+    task = get_task(config.task, config.data, limits=limits)
+    phases = handoff_phases(config.epochs, config.switch_epoch)
+    policy, adapted = make_policy(
+        config.model, dropout=config.dropout, device=config.device, lora=config.lora(),
+        generator=torch_generator(config.seed, "init"),
+    )
+    data, sequences = sft_data(task, get_tokenizer(policy), policy.config.n_positions)
+    print_summary(config, task, policy, adapted, phases, data, sequences)
+    if config.dry_run:
+        return None
+    with (
+        torch.random.fork_rng(),
+        open_run(config.out, identity(config), resume=config.resume) as folder,
+    ):
+        torch.manual_seed(torch_seed(config.seed, "dropout"))
+        handoff = Handoff(config, task, policy, folder, sft=data)
+        handoff.train(phases)
+        return handoff.finish()
+
+
+class Handoff:
+    """One run: the policy, its optimizer, and how far they are."""
+
+    def __init__(
+        self, config: Config, task: Task, policy: GPT, folder: RunFolder, *, sft: PhaseData
+    ):
+        self.config, self.task, self.policy, self.folder, self.sft = (
+            config, task, policy, folder, sft,
+        )
+        self.tokenizer = get_tokenizer(policy)
+        self.optimizer = make_optimizer(policy, weight_decay=config.weight_decay)
+        self.epoch = 0  # at work in this epoch; 0 is the evaluation before any training
+        self.done = 0  # steps done in it
+        self.step = 0  # steps done in all
+        self.seconds = 0.0  # spent on the epoch at work
+        self.saved_at = time.monotonic()
+
+    def train(self, phases: list[Phase]) -> None:
+        """Go through the phases from wherever the run is."""
+        self._restore()
+        if self.epoch == 0:
+            floors = self.task.floors("dev", generator=numpy_generator(self.config.seed, "floors"))
+            self.folder.update(floors=floors)
+            self._evaluate("untuned")
+            self._next_epoch()
+        for phase in phases:
+            if self.epoch > phase.last:
+                continue
+            if self.epoch == phase.first and self.done == 0:
+                self._begin(phase)
+            data = self.sft if phase.objective == "sft" else self._dpo_data()
+            while self.epoch <= phase.last:
+                self._train_epoch(phase, data)
+                self._evaluate(phase.objective)
+                self._next_epoch()
+
+    def finish(self) -> Result:
+        """Score the best epoch's weights on test, once, and write the report."""
+        epochs = evaluations(self.folder.logged())
+        best = best_epoch(epochs, self.task.headline)
+        restore_policy(self.policy, self.folder.path / "best")
+        test = self._score("test") if "test" in self.task.scored_splits else None
+        self.folder.update(best=best, last=epochs[-1], test=test)
+        result = Result(self.folder.path, epochs, best, test, self.folder.record["floors"])
+        write_report(result, self.folder, self.task)
+        return result
+
+    def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
+        """Train to the end of the epoch at work."""
+        config, now = self.config, time.monotonic()
+        per_epoch = data.steps_per_epoch(config.batch_size)
+        peak = config.sft_learning_rate if phase.objective == "sft" else config.dpo_learning_rate
+        total = per_epoch * phase.epochs
+        first = per_epoch * (self.epoch - phase.first) + self.done
+        order = numpy_generator(config.seed, "data order", self.epoch)
+        steps = train(
+            self.policy,
+            self.optimizer,
+            islice(data.steps(config.batch_size, config.accumulation, order), self.done, None),
+            data.objective,
+            learning_rates=[
+                warmup_cosine(step, total, peak=peak, warmup=round(WARMUP * total))
+                for step in range(first, total)
+            ],
+            dropout=data.dropout,
+            precision=config.precision,
+            max_grad_norm=MAX_GRAD_NORM,
+        )
+        title = f"epoch {self.epoch}/{config.epochs} {phase.objective}"
+        progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False)
+        for metrics in progress:
+            self.done += 1
+            self.step += 1
+            self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
+            self.folder.log(step=self.step, epoch=self.epoch, phase=phase.objective, **metrics)
+            progress.set_postfix(loss=f"{metrics['loss']:.3f}")
+            # Not after the last step: the epoch's end saves, once it is evaluated.
+            if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                self._save()
+
+    def _begin(self, phase: Phase) -> None:
+        """A fresh optimizer; for DPO also the reference and the preference pairs."""
+        self.optimizer = make_optimizer(self.policy, weight_decay=self.config.weight_decay)
+        if phase.objective != "dpo":
+            return
+        config, examples = self.config, self.task.examples("train")
+        print(f"handoff: the reference is the policy after epoch {phase.first - 1}; "
+              f"making {config.pairs} pairs", flush=True)
+        with autocast(self.policy.wte.weight.device, config.precision):
+            pairs = build_pairs(
+                config.pairs, self.task, self.policy, self.tokenizer, examples,
+                generator=torch_generator(config.seed, "pairs", device=config.device),
+            )
+        if not pairs:
+            raise InputError(f"no {config.pairs} pair has two different sides; expected some")
+        save_pairs(self.folder.path / "pairs.jsonl", pairs)
+        save_policy(self.policy, self.folder.path / "reference", base_model_name=config.model)
+        self.folder.update(reference={
+            "epoch": phase.first - 1,
+            "weights": weights_fingerprint(self.policy),
+            "pairs": len(pairs),
+            "pairs_without_difference": len(examples) - len(pairs),
+        })
+
+    def _dpo_data(self) -> PhaseData:
+        config = self.config
+        return dpo_data(
+            load_pairs(self.folder.path / "pairs.jsonl"), self.task, self.tokenizer, self.policy,
+            reference=self.folder.record["reference"]["weights"], precision=config.precision,
+            folder=self.folder.path, beta=config.beta, label_smoothing=config.label_smoothing,
+            sft_weight=config.sft_weight,
+        )
+
+    def _evaluate(self, phase: str) -> None:
+        """Score the policy on dev, log it, and keep the weights if no epoch was better."""
+        started = time.monotonic()
+        scored = self._score("dev")
+        self.folder.log(
+            step=self.step, epoch=self.epoch, phase=phase, split="dev",
+            seconds=round(self.seconds, 3),
+            evaluation_seconds=round(time.monotonic() - started, 3), **scored,
+        )
+        epochs = evaluations(self.folder.logged())
+        if self.epoch and best_epoch(epochs, self.task.headline) == epochs[-1]:
+            save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
+        print(epoch_line(epochs[-1], self.config.epochs), flush=True)
+
+    def _score(self, split: str) -> dict:
+        return score(self.policy, self.task, split,
+                     seed=self.config.seed, precision=self.config.precision)
+
+    def _next_epoch(self) -> None:
+        self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
+        if self.epoch > self.config.epochs:
+            save_policy(self.policy, self.folder.path / "last", base_model_name=self.config.model)
+        self._save()
+
+    def _save(self) -> None:
+        progress = {name: getattr(self, name) for name in PROGRESS}
+        save_checkpoint(self.folder.checkpoint, self.policy, self.optimizer, progress)
+        self.folder.update()
+        self.saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        """Go back to the latest checkpoint, if there is one."""
+        progress = self.folder.progress
+        if progress is not None:
+            load_checkpoint(self.folder.checkpoint, self.policy, self.optimizer)
+            for name in PROGRESS:
+                setattr(self, name, progress[name])
+        self.folder.forget_after(-1 if progress is None else self.step)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    command_line(Config, run, argv)
+
+
+if __name__ == "__main__":
+    main()

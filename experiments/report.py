@@ -1,0 +1,115 @@
+"""What a reader sees of a run: the plan, a line per epoch, the table, the figure, the samples."""
+
+
+from experiments.config import Config
+from experiments.figure import draw_curves
+from experiments.phases import PhaseData
+from experiments.schedule import Phase
+from lora import trainable_parameters
+from minigpt import GPT
+from minigpt.files import write_text
+from tasks import Task
+from tasks.batching import Sequences, length_buckets, padding_share
+
+# How a metric is called where people read it, its factor and its decimals.
+METRICS = {
+    "bits_per_char": ("bits/char", 1, 3),
+    "chrf": ("chrF", 1, 2),
+    "chrf_generated": ("chrF generated", 1, 2),
+    "accuracy": ("accuracy %", 100, 2),
+    "macro_f1": ("macro F1 %", 100, 2),
+    "answer_nll": ("nats/answer", 1, 3),
+}
+
+
+def print_summary(
+    config: Config, task: Task, policy: GPT, adapted: list[str], phases: list[Phase],
+    data: PhaseData, sequences: Sequences,
+) -> None:
+    """The plan before it is carried out: model, data, phases, where the record will lie."""
+    trained, total = trainable_parameters(policy)
+    print(f"model      {config.model}: {total:,} parameters, {trained:,} trained "
+          f"({100 * trained / total:.2f} %), {config.precision} on {config.device}")
+    if adapted:
+        print(f"adapters   rank {config.rank} on {len(adapted)} layers: {', '.join(adapted)}")
+    batches = length_buckets(sequences.lengths, config.batch_size)
+    print(f"data       {config.task}: {len(sequences):,} training examples, "
+          f"{sequences.lengths.sum():,} tokens, {sequences.truncated} cut to fit the context; "
+          f"{100 * padding_share(sequences.lengths, batches):.1f} % padding")
+    for name, reasons in task.skipped.items():
+        for reason, rows in reasons.items():
+            print(f"skipped    {rows:,} rows of {name}: {reason}")
+    steps = data.steps_per_epoch(config.batch_size)
+    for phase in phases:
+        peak = config.sft_learning_rate if phase.objective == "sft" else config.dpo_learning_rate
+        print(f"phase      {phase.objective.upper()}, epochs {phase.first} to {phase.last}: "
+              f"{steps * phase.epochs:,} steps of {config.batch_size}, "
+              f"learning rate {peak:g}, fresh AdamW")
+        if phase.objective == "dpo":
+            print(f"           {config.pairs} pairs, beta {config.beta:g}, "
+                  f"reference: the policy after epoch {phase.first - 1}")
+    print(f"record     {config.out}, seed {config.seed}", flush=True)
+
+
+def epoch_line(record: dict, epochs: int) -> str:
+    """One evaluation in one line."""
+    scores = "  ".join(f"{METRICS[name][0]} {show(name, score)}"
+                       for name, score in record["scores"].items())
+    return (f"epoch {record['epoch']:>2}/{epochs}  {record['phase']:<8} {scores}  "
+            f"({record['seconds']:.1f} s + {record['evaluation_seconds']:.1f} s)")
+
+
+def show(name: str, score: dict) -> str:
+    """A score with its interval, in the units in which people read it."""
+    _, factor, decimals = METRICS[name]
+    value, low, high = (factor * x for x in (score["value"], *score["interval"]))
+    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def table(epochs: list[dict], best: dict, test: dict | None, floors: dict) -> str:
+    """Every evaluation, the floors under them, then the best and the last; 95 % intervals."""
+    names = list(epochs[0]["scores"])
+    rows = [["", "phase", *(METRICS[name][0] for name in names)]]
+
+    def row(title: str, phase: str, scores: dict) -> list[str]:
+        return [title, phase, *(show(name, scores[name]) for name in names)]
+
+    rows += [row(f"epoch {r['epoch']}", r["phase"], r["scores"]) for r in epochs]
+    for floor, scores in floors.items():
+        rows.append([floor, "floor", *(_show_floor(name, scores) for name in names)])
+    rows.append(row(f"best: epoch {best['epoch']}", best["phase"], best["scores"]))
+    rows.append(row(f"last: epoch {epochs[-1]['epoch']}", epochs[-1]["phase"], epochs[-1]["scores"]))
+    if test:
+        rows.append(row("best on test", best["phase"], test["scores"]))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths)).rstrip() for r in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _show_floor(name: str, scores: dict[str, float]) -> str:
+    if name not in scores:
+        return "-"
+    _, factor, decimals = METRICS[name]
+    spread = f" ± {factor * scores[name + '_sd']:.{decimals}f}" if name + "_sd" in scores else ""
+    return f"{factor * scores[name]:.{decimals}f}{spread}"
+
+
+def write_report(result, folder, task: Task) -> None:
+    """Print the table and two samples; write curves.png, samples.txt and report.txt."""
+    text = table(result.epochs, result.best, result.test, result.floors)
+    write_text(folder.path / "report.txt", text + "\n")
+    write_text(folder.path / "samples.txt", _samples(result.epochs))
+    draw_curves(folder.path / "curves.png", folder.logged(), result.floors, task.headline)
+    print("\n" + text + "\n")
+    for sample in result.last["samples"][:2]:
+        print(sample + "\n")
+    print(f"record: {folder.path}/run.json, metrics.jsonl, curves.png, samples.txt, "
+          "best/ and last/ (weights)")
+
+
+def _samples(epochs: list[dict]) -> str:
+    parts = []
+    for record in epochs:
+        parts.append(f"=== epoch {record['epoch']}, {record['phase']}")
+        parts += record["samples"]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,161 @@
+"""The folder of a run: what was asked, what happened, and what is needed to go on.
+
+    run.json                 configuration, environment, status, times, results
+    metrics.jsonl            one line per step and per evaluation
+    checkpoint.safetensors   the latest state, for --resume
+"""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import filelock
+import torch
+
+from experiments.checkpoint import read_progress
+from minigpt.errors import InputError
+from minigpt.files import write_text
+
+PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
+
+
+class RunFolder:
+    """One run's folder, held by one process. Use `open_run` to get one."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.record: dict = {}
+        self._started = time.monotonic()
+
+    @property
+    def progress(self) -> dict | None:
+        """What the latest checkpoint says about how far the run came; None before the first."""
+        return read_progress(self.checkpoint) if self.checkpoint.exists() else None
+
+    def log(self, **values) -> None:
+        """Append one line to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def logged(self) -> list[dict]:
+        """All lines of metrics.jsonl; a last line that was cut short by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was logged after `step`: a resumed run will log it again."""
+        kept = [json.dumps(record) + "\n" for record in self.logged() if record["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+
+    def update(self, **values) -> None:
+        """Set fields of run.json; seconds and peak memory are kept up to date."""
+        now = time.monotonic()
+        self.record["seconds"] = round(self.record.get("seconds", 0.0) + now - self._started, 2)
+        self._started = now
+        self.record |= {"peak_memory_mib": peak_memory_mib(), **values}
+        write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+
+
+@contextmanager
+def open_run(path: Path, config: dict, *, resume: bool) -> Iterator[RunFolder]:
+    """Hold the folder `path` for one run of `config`, and record how the run ended.
+
+    A folder that holds a run is only continued with `resume`, and only under the same `config`.
+    Raises InputError if another process holds it, or it cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / "lock")
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise InputError(f"another run is at work in {path}; expected a folder of its own, "
+                         "choose one with --out") from error
+    except OSError as error:
+        raise InputError(f"cannot write to the run folder {path} ({error.strerror}); "
+                         "expected a writable folder, choose one with --out") from error
+    with lock:
+        run = RunFolder(path)
+        _open_record(run, config, resume)
+        try:
+            yield run
+        except KeyboardInterrupt:
+            run.update(status="interrupted")
+            raise
+        except BaseException as error:
+            run.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.update(status="finished")
+
+
+def _open_record(run: RunFolder, config: dict, resume: bool) -> None:
+    record_path = run.path / "run.json"
+    if not record_path.exists():
+        if resume:
+            raise InputError(f"there is no run to resume in {run.path}; expected a run.json there")
+        run.record = {"config": config, **environment()}
+    elif not resume:
+        raise InputError(f"{run.path} already holds a run; "
+                         "continue it with --resume or choose another folder with --out")
+    else:
+        run.record = _read_record(record_path)
+        differing = [key for key in sorted({*config, *run.record["config"]})
+                     if config.get(key) != run.record["config"].get(key)]
+        if differing:
+            raise InputError(f"{run.path} holds a run of another configuration "
+                             f"(differing: {', '.join(differing)}); resume with the same options")
+        run.record.pop("error", None)
+    run.update(status="running")
+
+
+def _read_record(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); expected the record of a run") from error
+    return record
+
+
+def environment() -> dict:
+    """What a reader needs to judge or repeat a run: commit, versions, machine."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """The output of git in this source tree; None without git or outside a checkout."""
+    source = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", source, *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def peak_memory_mib() -> float:
+    """The most memory this process has held: of the GPU where there is one, else of the machine."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

@@ -1,0 +1,27 @@
+"""How sure a score is."""
+
+import numpy as np
+
+from tasks.base import Metric
+
+RESAMPLES = 1000
+CHUNK = 50  # resamples drawn together; for 20,000 units they take 8 MB
+
+
+def bootstrap_interval(
+    metric: Metric, generator: np.random.Generator, *, level: float = 0.95
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of a score over its units (Efron, 1979).
+
+    Units (sonnets, question pairs) are drawn with replacement, as many as there are; the interval
+    holds the middle `level` of the scores of RESAMPLES such draws. It speaks of the choice of
+    units alone: another seed of the training moves the score too.
+    """
+    units = len(metric.statistics)
+    scores = []
+    for start in range(0, RESAMPLES, CHUNK):
+        times_drawn = generator.multinomial(units, np.full(units, 1 / units), size=CHUNK)
+        scores.append(metric.score(times_drawn @ metric.statistics))  # (CHUNK, K) -> (CHUNK,)
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(scores), [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,97 @@
+"""The one training loop, for pretraining, SFT and DPO alike.
+
+`train` is a generator: it takes one optimizer step, hands out the step's metrics and waits. What
+happens between steps (records, checkpoints, evaluations, stopping) is the caller's business, so the
+loop has no hooks, callbacks or options for any of it.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch.optim import AdamW
+
+from minigpt.model import GPT
+from objectives.batch import Batch
+from objectives.objective import Objective
+
+
+def train(
+    model: GPT,
+    optimizer: AdamW,
+    steps: Iterable[list[Batch]],
+    objective: Objective,
+    *,
+    learning_rates: Iterable[float],
+    dropout: bool,
+    precision: str,
+    max_grad_norm: float,
+) -> Iterator[dict[str, float]]:
+    """Take one optimizer step per list of microbatches and yield its metrics.
+
+    Yields loss (the step's weighted mean), grad_norm (before clipping to `max_grad_norm`),
+    learning_rate, num_tokens (input positions, padding included) and the objective's own metrics.
+    `dropout` says whether the step runs in train mode; DPO compares log-probs and does without.
+    """
+    for microbatches, learning_rate in zip(steps, learning_rates):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        model.train(dropout)
+        metrics = accumulate_gradients(model, microbatches, objective, precision=precision)
+        grad_norm = torch.nn.utils.clip_grad_norm_(trainable(model), max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield {
+            **{name: value.item() for name, value in metrics.items()},
+            "grad_norm": grad_norm.item(),
+            "learning_rate": learning_rate,
+            "num_tokens": sum(batch.inputs.numel() for batch in microbatches),
+        }
+
+
+def accumulate_gradients(
+    model: GPT, microbatches: list[Batch], objective: Objective, *, precision: str
+) -> dict[str, torch.Tensor]:
+    """Add the gradient of the whole step's mean loss to `.grad`; return the step's mean metrics.
+
+    Every example counts by its weight over the whole step, not over its microbatch, so 8 x 1,
+    4 x 2 and 1 x 8 are the same step.
+    """
+    device = model.wte.weight.device
+    weights = [objective.weights(batch).to(device) for batch in microbatches]
+    total = sum(weight.sum() for weight in weights)
+    means: dict[str, torch.Tensor] = {}
+    for batch, weight in zip(microbatches, weights):
+        with autocast(device, precision):
+            losses, metrics = objective(model, batch.to(device))
+        share = weight / total  # (B,)
+        loss = (losses * share).sum()
+        loss.backward()
+        for name, values in {"loss": losses.detach(), **metrics}.items():
+            means[name] = means.get(name, 0.0) + (values * share).sum()
+    return means
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a forward runs: "bf16" over fp32 weights, or "fp32" as it stands."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def trainable(model: GPT) -> list[torch.nn.Parameter]:
+    """The parameters that the optimizer moves."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def make_optimizer(
+    model: GPT, *, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
+) -> AdamW:
+    """AdamW (Loshchilov & Hutter, 2019) in one fused kernel; `train` sets the learning rate.
+
+    Only matrices decay: pulling biases and norms towards zero has no regularising purpose.
+    """
+    parameters = trainable(model)
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return AdamW(groups, lr=0.0, betas=betas, fused=True)

@@ -1,0 +1,311 @@
+"""The handoff experiment end to end: what it leaves behind, resumes, refuses."""
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments import handoff
+from experiments.config import Config, identity, with_defaults
+from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
+from minigpt.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+SHAPE = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
+QUESTIONS = ["How do I learn {}?", "What is the best way to learn {}?", "Why is {} hard?"]
+SUBJECTS = ["Python", "chess", "Greek", "to swim", "the violin", "to cook", "algebra", "knots"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A model small enough to train in a moment, with the verse model's vocabulary."""
+    folder = tmp_path_factory.mktemp("model")
+    save_pretrained(GPT(SHAPE, generator=torch.Generator().manual_seed(0)), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory) -> Path:
+    """A folder with question pairs in the course's form; one row is short of a column."""
+    folder = tmp_path_factory.mktemp("quora")
+    rows = [(QUESTIONS[0].format(s), QUESTIONS[1 + i % 2].format(s), 1 - i % 2)
+            for i in range(4) for s in SUBJECTS]
+    lines = [f"{n:x}\t{a}\t{b}\t{label}" for n, (a, b, label) in enumerate(rows)]
+    text = "\n".join(["id\tsentence1\tsentence2\tis_duplicate", *lines])
+    (folder / "quora-train.csv").write_text(text + "\nff\tonly one question\n")
+    (folder / "quora-dev.csv").write_text(text + "\n")
+    return folder
+
+
+def config(model: Path, out: Path, **options) -> Config:
+    small = dict(model=str(model), out=out, epochs=2, switch_epoch=1, train_examples=12,
+                 dev_examples=2, batch_size=4, device="cpu")
+    return Config(**{**small, **options})
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    """One run of the sonnet task, SFT then DPO, for the tests that only look at it."""
+    return handoff.run(config(model, tmp_path_factory.mktemp("runs") / "run"))
+
+
+def test_a_run_leaves_its_whole_record(finished):
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names >= {"run.json", "metrics.jsonl", "curves.png", "samples.txt", "report.txt",
+                     "checkpoint.safetensors", "pairs.jsonl", "reference", "best", "last"}
+    record = json.loads((finished.folder / "run.json").read_text())
+    assert record["status"] == "finished" and record["config"]["seed"] == 0
+    assert record["reference"]["epoch"] == 1 and record["reference"]["pairs"] == 12
+    assert set(record["versions"]) >= {"torch", "numpy"} and record["peak_memory_mib"] > 0
+    assert (finished.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(finished.folder.glob(".*tmp"))
+
+
+def test_the_epochs_are_untuned_then_sft_then_dpo(finished):
+    assert [r["phase"] for r in finished.epochs] == ["untuned", "sft", "dpo"]
+    assert [r["epoch"] for r in finished.epochs] == [0, 1, 2]
+    for record in finished.epochs:
+        for score in record["scores"].values():
+            low, high = score["interval"]
+            assert low <= score["value"] <= high
+    assert finished.best in finished.epochs[1:] and finished.last is finished.epochs[-1]
+    assert set(finished.test["scores"]) == set(finished.last["scores"])
+    assert {"random sonnet", "prompt only", "random lines"} <= set(finished.floors)
+
+
+def test_sft_lowers_the_held_out_bits(finished):
+    untuned, sft, _ = (r["scores"]["bits_per_char"]["value"] for r in finished.epochs)
+    assert sft < untuned
+
+
+def test_dpo_starts_at_ln_2_and_logs_trls_metrics(finished):
+    lines = map(json.loads, (finished.folder / "metrics.jsonl").read_text().splitlines())
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 7))
+    first = next(line for line in steps if line["phase"] == "dpo")
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
+            "logps/chosen", "logps/rejected", "grad_norm", "learning_rate"} <= first.keys()
+
+
+def test_the_best_weights_can_be_loaded(finished):
+    assert load_pretrained(finished.folder / "best").config.n_embd == SHAPE.n_embd
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, model, tmp_path):
+    again = handoff.run(config(model, tmp_path / "again"))
+    other = handoff.run(config(model, tmp_path / "other", seed=1))
+    weights = [load_file(r.folder / "last" / "model.safetensors") for r in (finished, again, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    assert again.last["scores"] == finished.last["scores"]
+
+
+def test_a_run_leaves_torchs_random_state_alone(model, tmp_path):
+    before = torch.get_rng_state()
+    handoff.run(config(model, tmp_path / "run", epochs=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("switch", [0, 2])
+def test_one_phase_alone(model, tmp_path, switch):
+    result = handoff.run(config(model, tmp_path / "run", switch_epoch=switch))
+    assert {r["phase"] for r in result.epochs[1:]} == {"dpo" if switch == 0 else "sft"}
+
+
+def test_lora_moves_adapters_only(model, tmp_path):
+    result = handoff.run(config(model, tmp_path / "run", parameterization="lora", rank=2))
+    assert (result.folder / "best" / "adapter_model.safetensors").exists()
+    saved = load_file(result.folder / "checkpoint.safetensors")
+    trained = [name for name in saved if name.startswith("model/")]
+    assert len(trained) == 8 and all("lora_" in name for name in trained)
+
+
+def test_paraphrase_end_to_end(model, questions, tmp_path, capsys):
+    result = handoff.run(config(model, tmp_path / "run", task="paraphrase", data=questions,
+                                train_examples=None, dev_examples=None, epochs=3, switch_epoch=2))
+    assert result.test is None  # the course keeps the answers to its test set
+    assert set(result.last["scores"]) >= {"accuracy", "macro_f1"}
+    assert {"majority class", "word overlap"} <= set(result.floors)
+    assert "skipped" in capsys.readouterr().out
+
+
+def test_dry_run_touches_nothing(model, tmp_path, capsys):
+    assert handoff.run(config(model, tmp_path / "run", dry_run=True)) is None
+    assert not (tmp_path / "run").exists()
+    printed = capsys.readouterr().out
+    assert "DPO, epochs 2 to 2" in printed and "reference: the policy after epoch 1" in printed
+
+
+def shell(*arguments: str | Path, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.handoff", *map(str, arguments)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )
+
+
+def flags(config: Config) -> list[str]:
+    """The command line of a test's config."""
+    names = ("model", "out", "epochs", "switch_epoch", "train_examples", "dev_examples",
+             "batch_size", "device")
+    return [x for name in names
+            for x in ("--" + name.replace("_", "-"), str(getattr(config, name)))]
+
+
+@pytest.mark.parametrize("lines", [1, 5, 7])
+def test_kill_9_and_resume_gives_the_same_weights(finished, model, tmp_path, lines):
+    """Killed once metrics.jsonl has so many lines: in SFT, at the handoff, in DPO."""
+    arguments = flags(config(model, tmp_path / "run"))
+    killed, log = shell(*arguments), tmp_path / "run" / "metrics.jsonl"
+    while killed.poll() is None and not (log.exists() and log.read_text().count("\n") >= lines):
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    resumed = shell(*arguments, "--resume")
+    _, errors = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, errors
+    once = load_file(finished.folder / "last" / "model.safetensors")
+    twice = load_file(tmp_path / "run" / "last" / "model.safetensors")
+    assert len(once) == 16 and all(torch.equal(once[name], twice[name]) for name in once)
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == [0, 1, 2, 3, 3, 4, 5, 6, 6]
+
+
+def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
+    finished, model, tmp_path, monkeypatch
+):
+    """With a checkpoint after every step, an interrupt in the middle of DPO loses no step."""
+    monkeypatch.setattr(handoff, "CHECKPOINT_SECONDS", 0.0)
+    real, calls = handoff.save_checkpoint, []
+
+    def interrupted(*arguments):
+        real(*arguments)
+        calls.append(arguments[-1])
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(handoff, "save_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        handoff.run(config(model, tmp_path / "run"))
+    assert calls[-1]["epoch"] == 2 and calls[-1]["done"] == 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    monkeypatch.setattr(handoff, "save_checkpoint", real)
+    result = handoff.run(config(model, tmp_path / "run", resume=True))
+    once = load_file(finished.folder / "last" / "model.safetensors")
+    twice = load_file(result.folder / "last" / "model.safetensors")
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+    assert [r["scores"] for r in result.epochs] == [r["scores"] for r in finished.epochs]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(model, tmp_path):
+    arguments = flags(config(model, tmp_path / "run"))
+    first = shell(*arguments)
+    while first.poll() is None and not (tmp_path / "run" / "run.json").exists():
+        time.sleep(0.005)
+    second = shell(*arguments)
+    _, errors = second.communicate(timeout=300)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2 and "another run is at work in" in errors
+    third = shell(*arguments)
+    _, errors = third.communicate(timeout=300)
+    assert third.returncode == 2 and "continue it with --resume" in errors
+
+
+def test_resuming_under_another_configuration_is_refused(finished, model):
+    other = config(model, finished.folder, resume=True, beta=0.2, seed=3)
+    with pytest.raises(InputError, match=r"another configuration \(differing: beta, seed\)"):
+        handoff.run(other)
+
+
+def test_resuming_a_finished_run_reports_it_again(finished, model):
+    again = handoff.run(config(model, finished.folder, resume=True))
+    assert again.last["scores"] == finished.last["scores"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--task", "chess"], "unknown task 'chess'; expected one of paraphrase, sonnet"),
+    (["--model", "gpt3"], "there is no model gpt3; expected a file, a folder or one of gpt2"),
+    (["--switch-epoch", "11"], "switch-epoch is 11; expected 0 (DPO only) to 10 (SFT only)"),
+    (["--parameterization", "lora", "--rank", "0"], "rank is 0; expected a positive"),
+    (["--parameterization", "lora", "--targets", "q_proj"], "'q_proj' matches no linear layer"),
+    (["--parameterization", "lora", "--rank", "999"], "rank is 999; expected at most"),
+    (["--pairs", "right-vs-wrong"], "unknown pairs 'right-vs-wrong' for sonnet; expected gold"),
+    (["--beta", "0"], "beta is 0.0; expected a number above 0"),
+    (["--data", "nowhere"], "nowhere is not a folder with sonnets; expected one"),
+    (["--task", "paraphrase", "--data", "nowhere"], "nowhere holds no question pairs; expected"),
+    (["--device", "cuda:9"], "--device 'cuda:9' cannot be used"),
+    (["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+    (["--resume"], "there is no run to resume in"),
+])
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, message, model, tmp_path, capsys):
+    defaults = ["--out", str(tmp_path / "run")]
+    if "--model" not in arguments:
+        defaults += ["--model", str(model)]
+    with pytest.raises(SystemExit) as exit:
+        handoff.main(defaults + arguments)
+    error = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_unknown_flags_are_refused_and_help_shows_every_option(capsys):
+    with pytest.raises(SystemExit) as exit:
+        handoff.main(["--no-such-flag", "1"])
+    assert exit.value.code == 2
+    with pytest.raises(SystemExit) as exit:
+        handoff.main(["--help"])
+    printed = capsys.readouterr().out
+    assert exit.value.code == 0
+    shown = [name for name in vars(Config()) if "--" + name.replace("_", "-") in printed]
+    assert len(shown) == len(vars(Config())) >= 25
+
+
+def test_an_unwritable_folder_is_refused(model, tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SystemExit) as exit:
+        handoff.main(["--model", str(model), "--out", str(tmp_path / "file" / "run")])
+    assert exit.value.code == 2 and "cannot write to the run folder" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_in_one_sentence_and_keeps_what_was_finished(model, tmp_path, monkeypatch):
+    """Every file is bounded to 40 kB, as by a disk with so much left: no checkpoint fits."""
+    limited = shell(
+        *flags(config(model, tmp_path / "run")),
+        preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+                            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))),
+    )
+    _, errors = limited.communicate(timeout=300)
+    assert limited.returncode == 2
+    assert "cannot write" in errors.splitlines()[-1] and "Traceback" not in errors
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_truncated_checkpoint_is_refused(finished, model, tmp_path):
+    broken = tmp_path / "run"
+    shutil.copytree(finished.folder, broken)
+    path = broken / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        handoff.run(config(model, broken, resume=True))
+    assert path.exists() and (broken / "last").exists()
+
+
+def test_defaults_suit_the_task():
+    sonnet = with_defaults(Config(device="cpu"))
+    paraphrase = with_defaults(Config(task="paraphrase", device="cpu"))
+    lora = with_defaults(Config(parameterization="lora", device="cpu"))
+    assert sonnet.pairs == "gold-vs-sample" and paraphrase.pairs == "right-vs-wrong"
+    assert sonnet.batch_size < paraphrase.batch_size
+    assert lora.sft_learning_rate > sonnet.sft_learning_rate
+    unset = {name for name, value in identity(sonnet).items() if value is None}
+    assert unset == {"data", "train_examples", "dev_examples"}
