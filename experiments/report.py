@@ -2,6 +2,7 @@
 
 
 from experiments.config import Config
+from experiments.display import METRICS, show, show_with_interval
 from experiments.figure import draw_curves
 from experiments.phases import PhaseData
 from experiments.schedule import Phase
@@ -10,16 +11,6 @@ from minigpt import GPT
 from minigpt.files import write_text
 from tasks import Task
 from tasks.batching import Sequences, length_buckets, padding_share
-
-# How a metric is called where people read it, its factor and its decimals.
-METRICS = {
-    "bits_per_char": ("bits/char", 1, 3),
-    "chrf": ("chrF", 1, 2),
-    "chrf_generated": ("chrF generated", 1, 2),
-    "accuracy": ("accuracy %", 100, 2),
-    "macro_f1": ("macro F1 %", 100, 2),
-    "answer_nll": ("nats/answer", 1, 3),
-}
 
 
 def print_summary(
@@ -53,45 +44,40 @@ def print_summary(
 
 def epoch_line(record: dict, epochs: int) -> str:
     """One evaluation in one line."""
-    scores = "  ".join(f"{METRICS[name][0]} {show(name, score)}"
+    scores = "  ".join(f"{METRICS[name].short} {show_with_interval(name, score)}"
                        for name, score in record["scores"].items())
     return (f"epoch {record['epoch']:>2}/{epochs}  {record['phase']:<8} {scores}  "
             f"({record['seconds']:.1f} s + {record['evaluation_seconds']:.1f} s)")
 
 
-def show(name: str, score: dict) -> str:
-    """A score with its interval, in the units in which people read it."""
-    _, factor, decimals = METRICS[name]
-    value, low, high = (factor * x for x in (score["value"], *score["interval"]))
-    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
-
-
 def table(epochs: list[dict], best: dict, test: dict | None, floors: dict) -> str:
     """Every evaluation, the floors under them, then the best and the last; 95 % intervals."""
     names = list(epochs[0]["scores"])
-    rows = [["", "phase", *(METRICS[name][0] for name in names)]]
+    rows = [["", "phase", *(METRICS[name].short for name in names)]]
 
-    def row(title: str, phase: str, scores: dict) -> list[str]:
-        return [title, phase, *(show(name, scores[name]) for name in names)]
+    def add(title: str, phase: str, scores: dict) -> None:
+        shown = [show_with_interval(name, scores[name]) for name in names]
+        rows.append([title, phase, *shown])
 
-    rows += [row(f"epoch {r['epoch']}", r["phase"], r["scores"]) for r in epochs]
+    for record in epochs:
+        add(f"epoch {record['epoch']}", record["phase"], record["scores"])
     for floor, scores in floors.items():
         rows.append([floor, "floor", *(_show_floor(name, scores) for name in names)])
-    rows.append(row(f"best: epoch {best['epoch']}", best["phase"], best["scores"]))
-    rows.append(row(f"last: epoch {epochs[-1]['epoch']}", epochs[-1]["phase"], epochs[-1]["scores"]))
+    for title, record in (("best", best), ("last", epochs[-1])):
+        add(f"{title}: epoch {record['epoch']}", record["phase"], record["scores"])
     if test:
-        rows.append(row("best on test", best["phase"], test["scores"]))
+        add("best on test", best["phase"], test["scores"])
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths)).rstrip() for r in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def _show_floor(name: str, scores: dict[str, float]) -> str:
+    """A floor, with its standard deviation over draws where it was drawn."""
     if name not in scores:
         return "-"
-    _, factor, decimals = METRICS[name]
-    spread = f" ± {factor * scores[name + '_sd']:.{decimals}f}" if name + "_sd" in scores else ""
-    return f"{factor * scores[name]:.{decimals}f}{spread}"
+    spread = f" ± {show(name, scores[name + '_sd'])}" if name + "_sd" in scores else ""
+    return show(name, scores[name]) + spread
 
 
 def write_report(result, folder, task: Task) -> None:

@@ -19,7 +19,7 @@ def bootstrap_interval(
     """
     units = len(metric.statistics)
     scores = []
-    for start in range(0, RESAMPLES, CHUNK):
+    for _ in range(RESAMPLES // CHUNK):
         times_drawn = generator.multinomial(units, np.full(units, 1 / units), size=CHUNK)
         scores.append(metric.score(times_drawn @ metric.statistics))  # (CHUNK, K) -> (CHUNK,)
     tail = (1 - level) / 2

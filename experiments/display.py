@@ -1,0 +1,32 @@
+"""How metrics are shown to people: in tables, in figures, on the screen."""
+
+from typing import NamedTuple
+
+
+class Display(NamedTuple):
+    short: str  # heading of a column
+    long: str  # title of a panel
+    factor: int  # from the recorded value to the shown one
+    decimals: int
+
+
+METRICS = {
+    "bits_per_char": Display("bits/char", "held-out bits per character (lower is better)", 1, 3),
+    "chrf": Display("chrF", "chrF, whole sonnet", 1, 2),
+    "chrf_generated": Display("chrF generated", "chrF, generated lines alone", 1, 2),
+    "accuracy": Display("accuracy %", "accuracy, %", 100, 2),
+    "macro_f1": Display("macro F1 %", "macro F1, %", 100, 2),
+    "answer_nll": Display("nats/answer", "nats of the right answer (lower is better)", 1, 3),
+}
+
+
+def show(name: str, value: float) -> str:
+    """A value of the metric `name`, in the units in which people read it."""
+    metric = METRICS[name]
+    return f"{metric.factor * value:.{metric.decimals}f}"
+
+
+def show_with_interval(name: str, score: dict) -> str:
+    """A recorded score as "value [low, high]"."""
+    low, high = (show(name, bound) for bound in score["interval"])
+    return f"{show(name, score['value'])} [{low}, {high}]"
