@@ -9,22 +9,24 @@ import torch
 
 from experiments.schedule import handoff_phases
 from lora import LoRAConfig
+from minigpt.config import PRESETS
 from minigpt.errors import InputError
 from objectives.dpo import check_options
 from tasks.registry import TASKS
 
-# What suits a task, where the user does not say. LoRA wants larger steps than full fine-tuning,
-# since B starts at zero and the correction is small (Hu et al., 2021, appendix D).
 DEFAULTS = {
     "sonnet": {"batch_size": 8, "dropout": 0.1},
     "paraphrase": {"batch_size": 32, "dropout": 0.1},
 }
+# Peaks for the verse model. Wider models take smaller steps, in inverse proportion (Yang et al.,
+# 2022, arXiv 2203.03466). LoRA takes larger ones than full fine-tuning. LOG.md has the tuning.
 LEARNING_RATES = {
     ("sonnet", "full"): {"sft_learning_rate": 3e-4, "dpo_learning_rate": 2e-5},
-    ("sonnet", "lora"): {"sft_learning_rate": 1e-3, "dpo_learning_rate": 1e-4},
-    ("paraphrase", "full"): {"sft_learning_rate": 2e-4, "dpo_learning_rate": 2e-5},
-    ("paraphrase", "lora"): {"sft_learning_rate": 1e-3, "dpo_learning_rate": 1e-4},
+    ("sonnet", "lora"): {"sft_learning_rate": 3e-3, "dpo_learning_rate": 2e-4},
+    ("paraphrase", "full"): {"sft_learning_rate": 3e-4, "dpo_learning_rate": 2e-5},
+    ("paraphrase", "lora"): {"sft_learning_rate": 3e-3, "dpo_learning_rate": 2e-4},
 }
+TUNED_WIDTH = PRESETS["verse"].n_embd
 NOT_IDENTITY = ("out", "resume", "dry_run")  # these do not decide what a run computes
 
 
@@ -128,16 +130,20 @@ def with_defaults(config: Config) -> Config:
     config.check()
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
+    # A model of the user's own is most often one of the smallest released size.
+    width = PRESETS.get(config.model, PRESETS["gpt2"]).n_embd
+    rates = LEARNING_RATES[config.task, config.parameterization]
     defaults = {
         **DEFAULTS[config.task],
-        **LEARNING_RATES[config.task, config.parameterization],
+        **{name: rate * TUNED_WIDTH / width for name, rate in rates.items()},
         "pairs": TASKS[config.task].preferences[0],
         "device": device,
         "precision": "bf16" if device.startswith("cuda") else "fp32",
         "out": Path("runs", run_name(config)),
     }
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    return replace(config, **missing)
+    config = replace(config, **missing)
+    return replace(config, out=Path(config.out))  # a notebook may well give a string
 
 
 def run_name(config: Config) -> str:

