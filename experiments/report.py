@@ -1,11 +1,11 @@
 """What a reader sees of a run: the plan, a line per epoch, the table, the figure, the samples."""
 
-
 from experiments.config import Config
 from experiments.display import METRICS, show, show_with_interval
 from experiments.figure import draw_curves
 from experiments.phases import PhaseData
 from experiments.schedule import Phase
+from experiments.seeds import numpy_generator
 from lora import trainable_parameters
 from minigpt import GPT
 from minigpt.files import write_text
@@ -23,7 +23,8 @@ def print_summary(
           f"({100 * trained / total:.2f} %), {config.precision} on {config.device}")
     if adapted:
         print(f"adapters   rank {config.rank} on {len(adapted)} layers: {', '.join(adapted)}")
-    batches = length_buckets(sequences.lengths, config.batch_size)
+    order = numpy_generator(config.seed, "data order", 1)
+    batches = length_buckets(sequences.lengths, config.batch_size, order)
     print(f"data       {config.task}: {len(sequences):,} training examples, "
           f"{sequences.lengths.sum():,} tokens, {sequences.truncated} cut to fit the context; "
           f"{100 * padding_share(sequences.lengths, batches):.1f} % padding")
@@ -66,7 +67,7 @@ def table(epochs: list[dict], best: dict, test: dict | None, floors: dict) -> st
     for title, record in (("best", best), ("last", epochs[-1])):
         add(f"{title}: epoch {record['epoch']}", record["phase"], record["scores"])
     if test:
-        add("best on test", best["phase"], test["scores"])
+        add(f"test: epoch {best['epoch']}", best["phase"], test["scores"])
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths)).rstrip() for r in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
