@@ -5,11 +5,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.display import METRICS
 from minigpt.files import replacing
 
-COLOURS = {"sft": "#1b6ca8", "dpo": "#c8553d", "untuned": "#555555"}
+COLOURS = {"untuned": "#555555", "sft": "#1b6ca8", "dpo": "#c8553d"}
+REWARDS = {"chosen": "#2a7f4f", "rejected": "#b0413e", "margins": "#333333"}
 
 
 def draw_curves(path: Path, records: list[dict], floors: dict, headline: str) -> None:
@@ -18,7 +20,7 @@ def draw_curves(path: Path, records: list[dict], floors: dict, headline: str) ->
     epochs = [record for record in records if "scores" in record]
     other = next(name for name in epochs[0]["scores"] if name != headline)
     figure = Figure(figsize=(10, 7), layout="constrained")  # no pyplot: it keeps global state
-    axes = figure.subplots(2, 2, sharex=True).flat
+    axes = figure.subplots(2, 2, sharex=True).flatten()
     _draw_loss(axes[0], steps)
     _draw_score(axes[1], epochs, floors, headline)
     _draw_rewards(axes[2], steps)
@@ -31,7 +33,9 @@ def draw_curves(path: Path, records: list[dict], floors: dict, headline: str) ->
                         xytext=(3, -10), textcoords="offset points", fontsize=8)
         ax.grid(alpha=0.25)
         ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.tick_params(labelbottom=True)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
@@ -74,7 +78,6 @@ def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str) -> None:
     heights = {floor: factor * scores[name] for floor, scores in floors.items() if name in scores}
     _draw_floors(ax, heights)
     ax.set_title(f"dev: {METRICS[name].long}")
-    ax.legend(fontsize=8, loc="lower right")
 
 
 def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
@@ -92,9 +95,9 @@ def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
 
 def _draw_rewards(ax: Axes, steps: list[dict]) -> None:
     """DPO's implicit rewards and their margin, means over each epoch's pairs."""
-    for name, style in (("chosen", "-"), ("rejected", "--"), ("margins", "-.")):
-        ax.plot(*_means(steps, f"rewards/{name}", "dpo"), style, marker="o", markersize=3,
-                color=COLOURS["dpo"], label=name)
+    for name, colour in REWARDS.items():
+        means = _means(steps, f"rewards/{name}", "dpo")
+        ax.plot(*means, "o-", markersize=3, color=colour, label=name)
     ax.set_title("DPO rewards on training pairs")
     ax.set_ylabel("nats times beta")
     ax.legend(fontsize=8)
