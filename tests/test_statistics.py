@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.statistics import bootstrap_interval
+from experiments.statistics import bootstrap_interval, paired_difference
 from tasks.base import Metric, ratio
 
 
@@ -44,3 +44,16 @@ def test_the_same_generator_gives_the_same_interval():
     metric = mean_metric(np.arange(20.0))
     one, again, other = (bootstrap_interval(metric, np.random.default_rng(s)) for s in (0, 0, 1))
     assert one == again != other
+
+
+def test_a_paired_difference_cancels_what_both_sides_share():
+    """Units spread by 10, a shift of 0.5 with a spread of 0.1: sure in pairs, not otherwise."""
+    draw = np.random.default_rng(3)
+    hard = draw.normal(0.0, 10.0, size=50)
+    baseline = mean_metric(hard)
+    better = mean_metric(hard + draw.normal(0.5, 0.1, size=50))
+    difference = paired_difference(better, baseline)
+    low, high = bootstrap_interval(difference, np.random.default_rng(0))
+    assert difference.value == pytest.approx(better.value - baseline.value)
+    assert 0.45 < low < difference.value < high < 0.55
+    assert bootstrap_interval(baseline, np.random.default_rng(0))[1] > better.value
