@@ -22,7 +22,7 @@ def score(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> 
     scores = {
         name: {
             "value": metric.value,
-            "interval": bootstrap_interval(metric, numpy_generator(seed, "bootstrap")),
+            "interval": [*bootstrap_interval(metric, numpy_generator(seed, "bootstrap"))],
             "larger_is_better": metric.larger_is_better,
         }
         for name, metric in evaluation.metrics.items()

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from experiments.checkpoint import load_checkpoint, save_checkpoint
+from experiments.checkpoint import save_checkpoint
 from experiments.command import command_line
 from experiments.config import Config, identity, with_defaults
 from experiments.evaluation import best_epoch, evaluations, score
@@ -84,15 +84,18 @@ class Handoff:
     def __init__(
         self, config: Config, task: Task, policy: GPT, folder: RunFolder, *, sft: PhaseData
     ):
-        self.config, self.task, self.policy, self.folder, self.sft = (
-            config, task, policy, folder, sft,
-        )
+        self.config = config
+        self.task = task
+        self.policy = policy
+        self.folder = folder
+        self.sft = sft
         self.tokenizer = get_tokenizer(policy)
         self.optimizer = make_optimizer(policy, weight_decay=config.weight_decay)
         self.epoch = 0  # at work in this epoch; 0 is the evaluation before any training
         self.done = 0  # steps done in it
         self.step = 0  # steps done in all
         self.seconds = 0.0  # spent on the epoch at work
+        self.epochs: list[dict] = []  # the evaluations so far
         self.saved_at = time.monotonic()
 
     def train(self, phases: list[Phase]) -> None:
@@ -116,12 +119,11 @@ class Handoff:
 
     def finish(self) -> Result:
         """Score the best epoch's weights on test, once, and write the report."""
-        epochs = evaluations(self.folder.logged())
-        best = best_epoch(epochs, self.task.headline)
+        best = best_epoch(self.epochs, self.task.headline)
         restore_policy(self.policy, self.folder.path / "best")
         test = self._score("test") if "test" in self.task.scored_splits else None
-        self.folder.update(best=best, last=epochs[-1], test=test)
-        result = Result(self.folder.path, epochs, best, test, self.folder.record["floors"])
+        self.folder.update(best=best, last=self.epochs[-1], test=test)
+        result = Result(self.folder.path, self.epochs, best, test, self.folder.record["floors"])
         write_report(result, self.folder, self.task)
         return result
 
@@ -195,15 +197,16 @@ class Handoff:
         """Score the policy on dev, log it, and keep the weights if no epoch was better."""
         started = time.monotonic()
         scored = self._score("dev")
-        self.folder.log(
-            step=self.step, epoch=self.epoch, phase=phase, split="dev",
-            seconds=round(self.seconds, 3),
-            evaluation_seconds=round(time.monotonic() - started, 3), **scored,
-        )
-        epochs = evaluations(self.folder.logged())
-        if self.epoch and best_epoch(epochs, self.task.headline) == epochs[-1]:
+        record = {
+            "step": self.step, "epoch": self.epoch, "phase": phase, "split": "dev",
+            "seconds": round(self.seconds, 3),
+            "evaluation_seconds": round(time.monotonic() - started, 3), **scored,
+        }
+        self.folder.log(**record)
+        self.epochs.append(record)
+        if self.epoch and best_epoch(self.epochs, self.task.headline) is record:
             save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
-        print(epoch_line(epochs[-1], self.config.epochs), flush=True)
+        print(epoch_line(record, self.config.epochs), flush=True)
 
     def _score(self, split: str) -> dict:
         return score(self.policy, self.task, split,
@@ -223,12 +226,10 @@ class Handoff:
 
     def _restore(self) -> None:
         """Go back to the latest checkpoint, if there is one."""
-        progress = self.folder.progress
-        if progress is not None:
-            load_checkpoint(self.folder.checkpoint, self.policy, self.optimizer)
-            for name in PROGRESS:
-                setattr(self, name, progress[name])
-        self.folder.forget_after(-1 if progress is None else self.step)
+        progress = self.folder.restore(self.policy, self.optimizer) or {}
+        for name, value in progress.items():
+            setattr(self, name, value)
+        self.epochs = evaluations(self.folder.logged())
 
 
 def main(argv: list[str] | None = None) -> None:

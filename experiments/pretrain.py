@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from experiments.checkpoint import load_checkpoint, save_checkpoint
+from experiments.checkpoint import save_checkpoint
 from experiments.command import command_line
 from experiments.corpus import build_corpus
 from experiments.runs import RunFolder, open_run
@@ -59,7 +59,8 @@ def run(config: Config) -> GPT:
     optimizer = make_optimizer(model, weight_decay=config.weight_decay, betas=(0.9, 0.95))
     with open_run(config.out, _identity(config), resume=config.resume) as folder:
         text = prepare_text(config, folder, tokenizer)
-        done = _restore(folder, model, optimizer) if config.resume else 0
+        progress = folder.restore(model, optimizer)
+        done = 0 if progress is None else progress["step"]
         train_on(text, config, folder, model, optimizer, tokenizer, done)
         save_pretrained(model, config.out / "model", dtype=torch.float16)
         write_text(config.out / "model" / "README.md", model_card(config, folder))
@@ -91,16 +92,6 @@ def _identity(config: Config) -> dict:
     """The fields that decide the result, as JSON holds them."""
     fields = asdict(config)
     return {name: fields[name] for name in fields if name not in ("corpus", "out", "resume")}
-
-
-def _restore(folder: RunFolder, model: GPT, optimizer) -> int:
-    """Go back to the latest checkpoint, if there is one; the number of steps it had done."""
-    if folder.progress is None:
-        return 0
-    load_checkpoint(folder.checkpoint, model, optimizer)
-    done = folder.progress["step"]
-    folder.forget_after(done)
-    return done
 
 
 def prepare_text(config: Config, folder: RunFolder, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
@@ -145,7 +136,6 @@ def bits_per_character(
     model: GPT, tokens: np.ndarray, tokenizer: Tokenizer, config: Config
 ) -> float:
     """Bits that the model needs for a character of `tokens`, read in windows of full length."""
-    model.eval()
     length = model.config.n_positions
     numbers = np.arange((len(tokens) - 1) // length)
     nats = 0.0

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import filelock
 import torch
+from torch.optim import AdamW
 
-from experiments.checkpoint import read_progress
+from experiments.checkpoint import load_checkpoint, read_progress
 from minigpt.errors import InputError
 from minigpt.files import write_text
+from minigpt.model import GPT
 
 PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
 
@@ -34,11 +36,6 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.safetensors"
         self.record: dict = {}
         self._started = time.monotonic()
-
-    @property
-    def progress(self) -> dict | None:
-        """What the latest checkpoint says about how far the run came; None before the first."""
-        return read_progress(self.checkpoint) if self.checkpoint.exists() else None
 
     def log(self, **values) -> None:
         """Append one line to metrics.jsonl."""
@@ -53,10 +50,19 @@ class RunFolder:
         lines = path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
 
-    def forget_after(self, step: int) -> None:
-        """Drop what was logged after `step`: a resumed run will log it again."""
+    def restore(self, model: GPT, optimizer: AdamW) -> dict | None:
+        """Go back to the latest checkpoint and return its progress; None before the first.
+
+        What was logged after it (by the progress's "step") is dropped, and will be logged again.
+        """
+        progress = None
+        if self.checkpoint.exists():
+            progress = read_progress(self.checkpoint)
+            load_checkpoint(self.checkpoint, model, optimizer)
+        step = -1 if progress is None else progress["step"]
         kept = [json.dumps(record) + "\n" for record in self.logged() if record["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
+        return progress
 
     def update(self, **values) -> None:
         """Set fields of run.json; seconds and peak memory are kept up to date."""

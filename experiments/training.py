@@ -32,12 +32,13 @@ def train(
     learning_rate, num_tokens (input positions, padding included) and the objective's own metrics.
     `dropout` says whether the step runs in train mode; DPO compares log-probs and does without.
     """
+    parameters = trainable(model)
     for microbatches, learning_rate in zip(steps, learning_rates):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         model.train(dropout)
         metrics = accumulate_gradients(model, microbatches, objective, precision=precision)
-        grad_norm = torch.nn.utils.clip_grad_norm_(trainable(model), max_grad_norm)
+        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield {

