@@ -1,4 +1,4 @@
-"""Log-probs, losses and references, against arithmetic written out and against TRL."""
+"""Log-probs, the SFT and DPO losses and references, against arithmetic written out."""
 
 import math
 
@@ -10,10 +10,11 @@ from lora import LoRAConfig, inject
 from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
 from objectives import (
-    DPO,
     SFT,
     CachedReference,
     FrozenReference,
+    PreferenceLoss,
+    PreferenceObjective,
     dpo_loss,
     frozen_copy,
     load_or_compute,
@@ -23,7 +24,6 @@ from objectives import (
     sft_loss,
     weights_fingerprint,
 )
-from tests.conftest import oracle
 
 TINY = GPTConfig(vocab_size=23, n_positions=16, n_layer=2, n_head=2, n_embd=8)
 
@@ -117,72 +117,10 @@ def test_dpo_gradient_has_the_right_sign_and_size():
 
 def test_dpo_is_ln_2_while_policy_and_reference_agree():
     model = tiny()
-    losses, metrics = DPO(FrozenReference(frozen_copy(model)), beta=0.3)(model, pair_batch())
+    dpo = PreferenceObjective(PreferenceLoss(beta=0.3), FrozenReference(frozen_copy(model)))
+    losses, metrics = dpo(model, pair_batch())
     torch.testing.assert_close(losses, torch.full((3,), math.log(2), dtype=torch.float64))
     assert metrics["rewards/accuracies"].tolist() == [0, 0, 0]  # a tie is not a win
-
-
-def test_sft_weight_adds_the_chosen_sides_mean_nll():
-    model, other, batch = tiny(0), tiny(1), pair_batch()
-    plain = DPO(FrozenReference(other), beta=0.1)(model, batch).losses
-    mixed = DPO(FrozenReference(other), beta=0.1, sft_weight=0.7)(model, batch).losses
-    nll = -sequence_logps(model, batch)[:3] / torch.tensor([2, 3, 1])
-    torch.testing.assert_close(mixed - plain, 0.7 * nll)
-
-
-def test_dpo_agrees_with_trl(tmp_path):
-    """One real step of TRL's DPOTrainer on a tiny GPT-2: the loss and every metric it logs."""
-    trl, transformers, datasets = oracle("trl"), oracle("transformers"), oracle("datasets")
-    tokenizers = oracle("tokenizers")
-    words = [f"w{i}" for i in range(22)] + ["<eos>"]
-    raw = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="w0")
-    )
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<eos>", pad_token="<eos>"
-    )
-    ours, reference = tiny(0).float(), tiny(1).float()
-    theirs, their_reference = (as_transformers(model, transformers) for model in (ours, reference))
-    rows = {"prompt": ["w1 w2 w3", "w4"], "chosen": [" w7 w8", " w9 w10"],
-            "rejected": [" w8", " w9 w11 w3"]}
-    trainer = trl.DPOTrainer(
-        theirs, their_reference, processing_class=tokenizer,
-        train_dataset=datasets.Dataset.from_dict(rows),
-        args=trl.DPOConfig(
-            output_dir=str(tmp_path), per_device_train_batch_size=2, max_steps=1, logging_steps=1,
-            beta=0.4, report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
-            disable_tqdm=True, save_strategy="no",
-        ),
-    )
-    trainer.train()
-    logged = trainer.state.log_history[0]
-
-    def ids(text):
-        return [int(word[1:]) for word in text.split()]
-
-    prompts = [ids(text) for text in rows["prompt"]]
-    sides = [[ids(text) + [22] for text in rows[side]] for side in ("chosen", "rejected")]
-    batch = make_batch(prompts * 2, sides[0] + sides[1])
-    losses, metrics = DPO(FrozenReference(reference), beta=0.4)(ours, batch)
-    assert len(metrics) == 6
-    for name, values in {"loss": losses, **metrics}.items():
-        assert values.mean().item() == pytest.approx(float(logged[name]), abs=1e-4), name
-
-
-def as_transformers(model: GPT, transformers):
-    """The same weights in transformers' GPT-2, whose linears store the transpose."""
-    config = transformers.GPT2Config(
-        vocab_size=TINY.vocab_size, n_positions=TINY.n_positions, n_embd=TINY.n_embd,
-        n_layer=TINY.n_layer, n_head=TINY.n_head, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-        bos_token_id=22, eos_token_id=22,
-    )
-    theirs = transformers.GPT2LMHeadModel(config)
-    linears = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-    state = {f"transformer.{name}": value.T if name.endswith(linears) else value
-             for name, value in model.state_dict().items()}
-    theirs.load_state_dict({**state, "lm_head.weight": model.wte.weight})
-    return theirs
 
 
 def test_frozen_copy_stays_while_the_policy_moves():
@@ -257,16 +195,6 @@ def test_fingerprint_changes_with_any_weight():
     with torch.no_grad():
         model.h[1].mlp.c_proj.bias[3] += 1e-12
     assert weights_fingerprint(model) != before
-
-
-@pytest.mark.parametrize("options", [
-    {"beta": 0.0}, {"beta": -1.0}, {"beta": math.nan},
-    {"beta": 0.1, "label_smoothing": 0.5}, {"beta": 0.1, "label_smoothing": -0.1},
-    {"beta": 0.1, "sft_weight": -1.0},
-])
-def test_options_without_sense_are_refused(options):
-    with pytest.raises(InputError, match=f"{list(options)[-1]} is .*; expected"):
-        DPO(FrozenReference(tiny()), **options)
 
 
 @pytest.mark.parametrize("prompt, completion", [([], [1]), ([1], [])])
