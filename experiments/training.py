@@ -5,11 +5,14 @@ happens between steps (records, checkpoints, evaluations, stopping) is the calle
 loop has no hooks, callbacks or options for any of it.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch.optim import AdamW
 
+from lora import lora_layers
+from minigpt.errors import InputError
 from minigpt.model import GPT
 from objectives.batch import Batch
 from objectives.objective import Objective
@@ -30,12 +33,13 @@ def train(
 
     Yields loss (the step's weighted mean), grad_norm (before clipping to `max_grad_norm`),
     learning_rate, num_tokens (input positions, padding included) and the objective's own metrics.
+    With LoRA+ the parameter groups of `make_optimizer` learn at multiples of that rate.
     `dropout` says whether the step runs in train mode; DPO compares log-probs and does without.
     """
     parameters = trainable(model)
     for microbatches, learning_rate in zip(steps, learning_rates):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["ratio"]
         model.train(dropout)
         metrics = accumulate_gradients(model, microbatches, objective, precision=precision)
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
@@ -83,16 +87,34 @@ def trainable(model: GPT) -> list[torch.nn.Parameter]:
 
 
 def make_optimizer(
-    model: GPT, *, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
+    model: GPT,
+    *,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    lora_plus: float = 1.0,
 ) -> AdamW:
     """AdamW (Loshchilov & Hutter, 2019) in one fused kernel; `train` sets the learning rate.
 
     Only matrices decay: pulling biases and norms towards zero has no regularising purpose.
+
+    `lora_plus` is how many times as fast as A LoRA's B learns (LoRA+, Hayou et al., 2024, arXiv
+    2402.12354): at one rate for both, wide models change their features too little. Raises
+    InputError for a ratio below 1, and for any other than 1 if the model has no adapters.
     """
-    parameters = trainable(model)
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    if not 1 <= lora_plus < math.inf:
+        raise InputError(f"lora_plus is {lora_plus}; expected a ratio of 1 or more")
+    if lora_plus != 1 and not lora_layers(model):
+        raise InputError(f"lora_plus is {lora_plus} for a model without adapters; expected 1")
+    groups: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            # DoRA's magnitudes, which are vectors, learn as fast as B, as in PEFT's LoRA+. PEFT
+            # also lets them decay; here they do not, as they scale the base's weight itself.
+            matrix = parameter.dim() >= 2
+            ratio = 1.0 if matrix and ".lora_B." not in name else lora_plus
+            groups.setdefault((matrix, ratio), []).append(parameter)
+    settings = [
+        {"params": params, "weight_decay": weight_decay if matrix else 0.0, "ratio": ratio}
+        for (matrix, ratio), params in groups.items()
     ]
-    groups = [group for group in groups if group["params"]]
-    return AdamW(groups, lr=0.0, betas=betas, fused=True)
+    return AdamW(settings, lr=0.0, betas=betas, fused=True)

@@ -1,6 +1,7 @@
 """Low-rank adaptation: small trainable corrections beside frozen linear layers."""
 
 from lora.adapter import load_adapter, save_adapter
+from lora.dora import DoRALinear
 from lora.inject import (
     TARGETS,
     LoRAConfig,
@@ -15,6 +16,7 @@ from lora.layer import LoRALinear
 
 __all__ = [
     "TARGETS",
+    "DoRALinear",
     "LoRAConfig",
     "LoRALinear",
     "disabled",

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
+from lora.dora import DoRALinear
 from lora.layer import LoRALinear
 from minigpt.errors import InputError
 
@@ -33,16 +34,35 @@ class LoRAConfig:
     # Names of TARGETS, or globs over full module names; a `*` also spans dots.
     targets: str | tuple[str, ...] = "all"
     rank_stabilised: bool = False  # scale by alpha / sqrt(rank) instead
+    layers: tuple[int, ...] | None = None  # numbers of the blocks that get adapters; None: all
+    # Pairs (target, rank) for layers with a rank of their own, their alpha as ever; the first wins.
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    dora: bool = False  # train the lengths of the weights' rows too: DoRALinear for LoRALinear
 
     def __post_init__(self):
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise InputError(f"rank is {self.rank!r}; expected a positive whole number")
+        _check_rank("rank", self.rank)
+        for pair in self.rank_pattern:
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise InputError(f"rank_pattern has {pair!r}; expected pairs such as ('mlp', 4)")
+            _check_rank(f"rank_pattern for {pair[0]!r}", pair[1])
         if not isinstance(self.alpha, (int, float)) or not 0 < self.alpha < math.inf:
             raise InputError(f"alpha is {self.alpha!r}; expected a positive number")
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout!r}; expected a probability in [0, 1)")
         if not self.targets:
             raise InputError(f"targets is {self.targets!r}; expected {_EXPECTED_TARGET}")
+        if self.layers is not None and not (isinstance(self.layers, tuple) and self.layers):
+            raise InputError(f"layers is {self.layers!r}; expected a tuple of numbers, or None")
+
+    def rank_of(self, name: str) -> int:
+        """The rank of the adapter on the layer of this full name."""
+        ranks = (rank for target, rank in self.rank_pattern if _matches(name, target))
+        return next(ranks, self.rank)
+
+
+def _check_rank(what: str, rank: int) -> None:
+    if not isinstance(rank, int) or rank < 1:
+        raise InputError(f"{what} is {rank!r}; expected a positive whole number")
 
 
 def inject(
@@ -51,23 +71,21 @@ def inject(
     """Put an adapter on every linear that the config's targets match; freeze all else, in place.
 
     Returns the full names of the matched layers, in the model's order. A in each layer is drawn
-    from `generator` in that order. Raises InputError, and leaves the model alone, when a target
-    matches nothing or the rank is larger than a matched weight's own; RuntimeError when the model
-    has adapters already.
+    from `generator` in that order. Raises InputError, and leaves the model alone, when a target,
+    a block's number or a rank pattern matches nothing or a rank is larger than the weight's own;
+    RuntimeError when the model has adapters already.
     """
     if lora_layers(model):
         raise RuntimeError("the model has LoRA adapters already; expected a model without")
     linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-    names = _match(list(linears), config.targets)
-    for name in names:
-        largest = min(linears[name].weight.shape)
-        if config.rank > largest:
-            raise InputError(f"rank is {config.rank}; expected at most {largest} for {name}")
+    names = _in_blocks(_match(list(linears), config.targets), config.layers)
+    _check_ranks({name: linears[name] for name in names}, config)
     model.requires_grad_(False)
+    make_layer = DoRALinear if config.dora else LoRALinear
     for name in names:
-        layer = LoRALinear(
+        layer = make_layer(
             linears[name],
-            config.rank,
+            config.rank_of(name),
             config.alpha,
             config.dropout,
             rank_stabilised=config.rank_stabilised,
@@ -77,10 +95,18 @@ def inject(
     return names
 
 
+def _globs(target: str) -> tuple[str, ...]:
+    return TARGETS.get(target, (target,))
+
+
+def _matches(name: str, target: str) -> bool:
+    return any(fnmatchcase(name, glob) for glob in _globs(target))
+
+
 def _match(names: list[str], targets: str | tuple[str, ...]) -> list[str]:
     """The names that any target matches, in their order; every target must match one."""
     targets = (targets,) if isinstance(targets, str) else targets
-    globs = [glob for target in targets for glob in TARGETS.get(target, (target,))]
+    globs = [glob for target in targets for glob in _globs(target)]
     for glob in globs:
         if not any(fnmatchcase(name, glob) for name in names):
             raise InputError(
@@ -88,6 +114,39 @@ def _match(names: list[str], targets: str | tuple[str, ...]) -> list[str]:
                 f"such as {', '.join(names[:4])}"
             )
     return [name for name in names if any(fnmatchcase(name, glob) for glob in globs)]
+
+
+def block_number(name: str) -> int | None:
+    """The 3 of h.3.attn.c_attn: the first number in a full name, as PEFT counts layers."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def _in_blocks(names: list[str], layers: tuple[int, ...] | None) -> list[str]:
+    """The names in the blocks of these numbers; every number must have one. All for None."""
+    if layers is None:
+        return names
+    blocks = {block_number(name) for name in names} - {None}
+    for layer in layers:
+        if layer not in blocks:
+            raise InputError(
+                f"layers has {layer!r}, which is no block with a target in this model; "
+                f"expected some of {', '.join(map(str, sorted(blocks))) or 'none'}"
+            )
+    return [name for name in names if block_number(name) in layers]
+
+
+def _check_ranks(linears: dict[str, nn.Linear], config: LoRAConfig) -> None:
+    """Refuse patterns that match none of the layers to adapt, and ranks beyond a weight's own."""
+    for target, _ in config.rank_pattern:
+        if not any(_matches(name, target) for name in linears):
+            raise InputError(
+                f"rank_pattern has {target!r}, which matches no layer that gets an adapter; "
+                f"expected a target such as {', '.join(list(linears)[:4])}"
+            )
+    for name, linear in linears.items():
+        rank, largest = config.rank_of(name), min(linear.weight.shape)
+        if rank > largest:
+            raise InputError(f"rank is {rank}; expected at most {largest} for {name}")
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:

@@ -77,8 +77,10 @@ class LoRALinear(nn.Module):
         if self.merged and self.training:
             raise RuntimeError("a merged adapter cannot be trained; expected unmerge() or eval()")
         y = self.base(x)
-        if self.merged or not self.enabled:
-            return y
+        return y if self.merged or not self.enabled else self.adapt(x, y)
+
+    def adapt(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the correction for inputs (..., in) to the base's outputs y (..., out)."""
         # Scaled at width r, where that costs least.
         return y + self.lora_B(self.scaling * self.lora_A(self.dropout(x)))
 

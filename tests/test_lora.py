@@ -40,6 +40,8 @@ def stir(model: nn.Module, seed: int) -> None:
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1, generator=seeded(seed))
+            elif "lora_magnitude_vector" in name:
+                parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=seeded(seed)))
 
 
 def ids() -> torch.Tensor:

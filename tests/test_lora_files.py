@@ -35,6 +35,8 @@ def test_files_round_trip_and_survive_merging(tmp_path):
         ({"rank": 8}, "rank 4; expected the model's 8"),
         ({"alpha": 8.0}, "alpha 16.0; expected the model's 8.0"),
         ({"rank_stabilised": True}, "rank_stabilised False; expected the model's True"),
+        ({"dora": True}, "dora False; expected the model's True"),
+        ({"rank_pattern": ((FC, 2),)}, f"for {FC} rank 4; expected the model's 2"),
         ({"targets": "attention"}, "h.1.mlp.c_proj.lora_B.weight fits nothing"),
         ({"targets": ("mlp", ATTN)}, "h.0.attn.c_attn.lora_A.weight is missing"),
     ],
@@ -46,6 +48,45 @@ def test_loading_into_another_config_is_refused(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         lora.load_adapter(model, tmp_path)
     assert all(torch.equal(p, before[name]) for name, p in snapshot(model).items())
+
+
+FAMILY = {
+    "dora": {"dora": True, "rank_stabilised": True},
+    "layers": {"layers": (1,)},
+    "ranks": {"rank_pattern": (("mlp", 2), (FC, 6), ("h.0.*", 3))},
+    "all": {"dora": True, "layers": (1,), "rank_pattern": ((FC, 1),), "dropout": 0.1},
+}
+
+
+@pytest.mark.parametrize("case", FAMILY)
+def test_the_family_round_trips(tmp_path, case):
+    model = make_adapted(rank=4, **FAMILY[case])
+    expected = model(ids())
+    lora.merge(model)  # DoRA's delta depends on the weight, its file must not
+    lora.save_adapter(model, tmp_path)
+    fresh, injected = make_gpt(), make_adapted(seed=9, rank=4, **FAMILY[case])
+    for other in (fresh, injected):
+        assert lora.load_adapter(other, tmp_path) == list(lora.lora_layers(model))
+        assert torch.equal(other(ids()), expected)
+    assert {n for n, p in fresh.named_parameters() if p.requires_grad} == {
+        n for n, p in injected.named_parameters() if p.requires_grad
+    }
+    lora.save_adapter(fresh, tmp_path / "again")
+    for path in (tmp_path / "again").iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+
+
+def test_a_dora_file_is_no_lora_file(tmp_path):
+    lora.save_adapter(make_adapted(rank=4, dora=True), tmp_path)
+    model = make_adapted(rank=4)
+    with pytest.raises(InputError, match="dora True; expected the model's False"):
+        lora.load_adapter(model, tmp_path)
+    edit_config(tmp_path, use_dora=False)
+    assert_refused(tmp_path, f"{ATTN}.lora_magnitude_vector fits nothing")
+    edit_config(tmp_path, use_dora=True)
+    key = f"base_model.model.transformer.{ATTN}.lora_magnitude_vector"
+    edit_tensors(tmp_path, lambda tensors: tensors.update({key: torch.ones(32)}))
+    assert_refused(tmp_path, f"{ATTN}.lora_magnitude_vector has shape (32,), expected (96,)")
 
 
 def edit_tensors(folder, edit) -> None:
@@ -115,16 +156,19 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"use_dora": True}, "use_dora = True"),
+        ({"use_dora": True}, f"{ATTN}.lora_magnitude_vector is missing"),
         ({"bias": "all"}, "bias = 'all'"),
         ({"lora_bias": True}, "lora_bias = True"),
         ({"modules_to_save": ["wte"]}, "modules_to_save = ['wte']"),
-        ({"rank_pattern": {ATTN: 2}}, "rank_pattern = {"),
+        ({"rank_pattern": {ATTN: 2}}, "shape (4, 32), expected (2, 32)"),
+        ({"rank_pattern": {ATTN: "2"}}, f"rank_pattern for '{ATTN}' is '2'"),
+        ({"rank_pattern": {"(": 2}}, "rank_pattern {'(': 2}"),
+        ({"rank_pattern": [ATTN, 2]}, "rank_pattern ["),
         ({"alpha_pattern": {ATTN: 2}}, "alpha_pattern = {"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4'"),
         ({"init_lora_weights": "olora"}, "init_lora_weights = 'olora'"),
         ({"layer_replication": [[0, 2]]}, "layer_replication = [[0, 2]]"),
-        ({"use_dora": True, "an_option_of_tomorrow": 1.5}, "an_option_of_tomorrow = 1.5"),
+        ({"an_option_of_tomorrow": 1.5}, "an_option_of_tomorrow = 1.5"),
         ({"r": None}, "rank is None"),
         ({"r": 3}, "expected (3, 32)"),
         ({"lora_alpha": "16"}, "alpha is '16'"),
@@ -142,6 +186,10 @@ def test_saving_refuses_what_the_format_cannot_hold(tmp_path):
         lora.save_adapter(make_gpt(), tmp_path)
     mixed = make_adapted(rank=4, targets=ATTN)
     mixed.h[1].mlp.c_fc = lora.LoRALinear(mixed.h[1].mlp.c_fc, 2, 4.0)
+    with pytest.raises(InputError, match="2 different settings"):
+        lora.save_adapter(mixed, tmp_path)
+    mixed = make_adapted(rank=4, targets=ATTN)
+    mixed.h[1].mlp.c_fc = lora.DoRALinear(mixed.h[1].mlp.c_fc, 2, 16.0)
     with pytest.raises(InputError, match="2 different settings"):
         lora.save_adapter(mixed, tmp_path)
     (tmp_path / "file").write_text("in the way")

@@ -50,16 +50,37 @@ def make_peft(model: GPT, targets, **options):
     return theirs
 
 
+def peft_name(name: str) -> str:
+    """What PEFT calls our parameter h.0.attn.c_attn.lora_A.weight or ... .lora_magnitude_vector."""
+    return f"base_model.model.transformer.{name.removesuffix('.weight')}.default.weight"
+
+
 def copy_adapters(theirs, ours: nn.Module) -> int:
     """Give ours the adapters of theirs; how many layers were met."""
     parameters = dict(theirs.named_parameters())
-    layers = lora.lora_layers(ours)
     with torch.no_grad():
-        for name, layer in layers.items():
-            prefix = f"base_model.model.transformer.{name}"
-            layer.lora_A.weight.copy_(parameters[f"{prefix}.lora_A.default.weight"])
-            layer.lora_B.weight.copy_(parameters[f"{prefix}.lora_B.default.weight"])
-    return len(layers)
+        for name, parameter in ours.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(parameters[peft_name(name)])
+    return len(lora.lora_layers(ours))
+
+
+def assert_forward_and_gradients_agree(ours: nn.Module, theirs, n_trained: int) -> None:
+    logits, expected = ours(ids()), theirs(ids()).logits  # (B, T, V)
+    assert_close(logits, expected)
+    weight = torch.randn(logits.shape, generator=seeded(5)) / logits.numel() ** 0.5
+    (logits * weight).sum().backward()
+    (expected * weight).sum().backward()
+    gradients = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
+    compared = 0
+    for name, parameter in ours.named_parameters():
+        if parameter.requires_grad:
+            assert_close(parameter.grad, gradients[peft_name(name)])
+            assert parameter.grad.abs().max() > 1e-3  # or the tolerance would prove nothing
+            compared += 1
+        else:
+            assert parameter.grad is None  # the frozen base is given no gradient
+    assert compared == len(gradients) == n_trained
 
 
 @pytest.mark.parametrize("rank_stabilised", [False, True])
@@ -71,29 +92,14 @@ def test_forward_and_gradients_equal_peft(preset, rank, rank_stabilised):
     theirs = make_peft(ours, pattern, r=rank, lora_alpha=12, use_rslora=rank_stabilised)
     lora.inject(ours, lora.LoRAConfig(rank, 12.0, 0.0, preset, rank_stabilised))
     assert copy_adapters(theirs, ours) == per_block * CONFIG.n_layer
-
-    logits, expected = ours(ids()), theirs(ids()).logits  # (B, T, V)
-    assert_close(logits, expected)
-    weight = torch.randn(logits.shape, generator=seeded(5)) / logits.numel() ** 0.5
-    (logits * weight).sum().backward()
-    (expected * weight).sum().backward()
-    gradients = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
-    compared = 0
-    for name, parameter in ours.named_parameters():
-        if parameter.requires_grad:
-            factor = name.replace(".weight", ".default.weight")
-            assert_close(parameter.grad, gradients[f"base_model.model.transformer.{factor}"])
-            assert parameter.grad.abs().max() > 1e-3  # or the tolerance would prove nothing
-            compared += 1
-        else:
-            assert parameter.grad is None  # the frozen base is given no gradient
-    assert compared == len(gradients) == 2 * per_block * CONFIG.n_layer
+    assert_forward_and_gradients_agree(ours, theirs, 2 * per_block * CONFIG.n_layer)
 
 
-def test_dropout_equals_peft_under_one_seed_and_is_off_in_eval():
+@pytest.mark.parametrize("dora", [False, True])
+def test_dropout_equals_peft_under_one_seed_and_is_off_in_eval(dora):
     ours = make_gpt()
-    theirs = make_peft(ours, PRESETS["all"][0], r=4, lora_dropout=0.5)
-    lora.inject(ours, lora.LoRAConfig(4, 8.0, 0.5))
+    theirs = make_peft(ours, PRESETS["all"][0], r=4, lora_dropout=0.5, use_dora=dora)
+    lora.inject(ours, lora.LoRAConfig(4, 8.0, 0.5, dora=dora))
     assert copy_adapters(theirs, ours) == 8
     quiet = ours(ids())
     assert_close(quiet, theirs(ids()).logits)
@@ -154,7 +160,97 @@ def test_we_load_peft_files(tmp_path, case):
     assert trainable == {f"{name}.lora_{x}.weight" for name in names for x in "AB"}
 
 
-def test_a_real_dora_adapter_is_refused(tmp_path):
-    make_peft(make_gpt(), ["c_attn"], r=4, use_dora=True).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="use_dora = True"):
-        lora.load_adapter(make_gpt(), tmp_path)
+RANKS = (("h.1.*proj", 3), ("h.0.attn.c_attn", 2), ("mlp", 6))  # h.1.mlp.c_proj: the first wins
+PEFT_RANKS = {r"^transformer\.h\.1\..*proj": 3, r"h\.0\.attn\.c_attn": 2, r"mlp\.c_(fc|proj)": 6}
+FAMILY = {  # case: (our options, PEFT's for the same)
+    "dora": ({"dora": True}, {"use_dora": True}),
+    "rank-stabilised dora": (
+        {"dora": True, "rank_stabilised": True},
+        {"use_dora": True, "use_rslora": True},
+    ),
+    "layers": ({"layers": (1,)}, {"layers_to_transform": [1]}),
+    "ranks": ({"rank_pattern": RANKS}, {"rank_pattern": PEFT_RANKS}),
+    "all together": (
+        {"dora": True, "rank_stabilised": True, "layers": (1,), "rank_pattern": RANKS[::2]},
+        {
+            "use_dora": True, "use_rslora": True, "layers_to_transform": [1],
+            "rank_pattern": PEFT_RANKS,
+        },
+    ),
+}  # fmt: skip
+EVERY = ["c_attn", "c_proj", "c_fc"]
+
+
+@pytest.mark.parametrize("case", FAMILY)
+def test_the_family_equals_peft(case):
+    options, their_options = FAMILY[case]
+    ours = make_gpt()
+    theirs = make_peft(ours, EVERY, r=4, lora_alpha=12, **their_options)
+    lora.inject(ours, lora.LoRAConfig(4, 12.0, **options))
+    count = copy_adapters(theirs, ours)
+    assert count == (4 if "layers" in options else 8)
+    assert_forward_and_gradients_agree(ours, theirs, count * (3 if "dora" in options else 2))
+
+
+@pytest.mark.parametrize("n_layer", [2, 6])  # 6: PEFT abbreviates lists of 20 names and more
+@pytest.mark.parametrize("case", FAMILY)
+def test_peft_loads_our_files_of_the_family(tmp_path, case, n_layer):
+    options = dict(FAMILY[case][0])
+    if "layers" in options:
+        options["layers"] = tuple(range(1, n_layer))
+    ours = make_gpt(GPTConfig(**{**CONFIG.to_dict(), "n_layer": n_layer}))
+    theirs = make_hugging_face(ours)
+    names = lora.inject(ours, lora.LoRAConfig(4, 12.0, **options))
+    stir(ours, 7)
+    lora.save_adapter(ours, tmp_path)
+    theirs = peft.PeftModel.from_pretrained(theirs, tmp_path, is_trainable=True).eval()
+    hit = {n for n, m in theirs.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)}
+    assert hit == {f"base_model.model.transformer.{name}" for name in names}
+    assert_close(ours(ids()), theirs(ids()).logits)
+    trained = {n for n, p in ours.named_parameters() if p.requires_grad}
+    assert {peft_name(name) for name in trained} == {
+        name for name, p in theirs.named_parameters() if p.requires_grad
+    }
+    settings = theirs.peft_config["default"]
+    assert settings.layers_to_transform == list(options.get("layers", range(n_layer)))
+    assert settings.use_dora == ("dora" in options)
+
+
+@pytest.mark.parametrize("case", FAMILY)
+def test_we_load_peft_files_of_the_family(tmp_path, case):
+    options, their_options = FAMILY[case]
+    ours = make_gpt()
+    theirs = make_peft(ours, EVERY, r=4, lora_alpha=12, **their_options)
+    theirs.save_pretrained(tmp_path)
+    injected = make_gpt()
+    lora.inject(injected, lora.LoRAConfig(4, 12.0, **options))
+    for model in (ours, injected):
+        lora.load_adapter(model, tmp_path)
+        assert_close(model(ids()), theirs(ids()).logits)
+    kinds = {type(layer) for layer in lora.lora_layers(ours).values()}
+    assert kinds == {lora.DoRALinear if "dora" in options else lora.LoRALinear}
+
+
+def test_a_file_whose_patterns_contradict_its_tensors_is_refused_as_by_peft(tmp_path):
+    """PEFT sorts the patterns when it saves, and so may lose which of two came first."""
+    ours = make_gpt()
+    patterns = {r"h\.0\.mlp\..*": 2, r".*c_fc": 6}
+    theirs = make_peft(ours, EVERY, r=4, rank_pattern=patterns)
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        peft.PeftModel.from_pretrained(make_hugging_face(ours), tmp_path)
+    with pytest.raises(InputError, match=r"h.0.mlp.c_fc.lora_A.weight has shape \(2, 32\), exp"):
+        lora.load_adapter(ours, tmp_path)
+
+
+def test_merged_dora_equals_peft_merged():
+    ours = make_gpt()
+    theirs = make_peft(ours, EVERY, r=4, lora_alpha=12, use_dora=True)
+    lora.inject(ours, lora.LoRAConfig(4, 12.0, dora=True))
+    copy_adapters(theirs, ours)
+    theirs.merge_adapter()
+    lora.merge(ours)
+    weights = dict(theirs.named_parameters())
+    for name, layer in lora.lora_layers(ours).items():
+        expected = weights[f"base_model.model.transformer.{name}.base_layer.weight"].T
+        assert_close(layer.base.weight, expected)

@@ -10,7 +10,14 @@ from experiments.training import make_optimizer, train, trainable
 from lora import LoRAConfig, inject
 from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
-from objectives import DPO, SFT, FrozenReference, frozen_copy, make_batch
+from objectives import (
+    SFT,
+    FrozenReference,
+    PreferenceLoss,
+    PreferenceObjective,
+    frozen_copy,
+    make_batch,
+)
 
 TINY = GPTConfig(vocab_size=31, n_positions=16, n_layer=2, n_head=2, n_embd=8)
 STEPS = 4
@@ -32,7 +39,8 @@ def trajectory(objective: str, microbatches: int) -> tuple[list[dict], torch.Ten
     model = tiny()
     chosen, reference = SFT(), FrozenReference(frozen_copy(model))
     if objective == "dpo":
-        chosen = DPO(reference, beta=0.3, sft_weight=0.1)
+        loss = PreferenceLoss(beta=0.3, sft_weight=0.1)
+        chosen = PreferenceObjective(loss, reference)
     steps = []
     for step in range(STEPS):
         prompts, completions = sequences(8, seed=step)
@@ -75,7 +83,8 @@ def test_sft_lowers_the_loss_and_dpo_raises_the_margin():
     assert sft[-1]["loss"] < 0.7 * sft[0]["loss"]
     model = tiny()
     pairs = [[make_batch(prompts * 2, completions + rejected)]] * 30
-    dpo = list(train(model, make_optimizer(model), pairs, DPO(reference, beta=0.1), **settings))
+    objective = PreferenceObjective(PreferenceLoss(beta=0.1), reference)
+    dpo = list(train(model, make_optimizer(model), pairs, objective, **settings))
     assert dpo[0]["rewards/margins"] == pytest.approx(0, abs=1e-12)
     assert dpo[-1]["rewards/margins"] > 1 and dpo[-1]["rewards/accuracies"] == 1
 

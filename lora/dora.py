@@ -1,0 +1,64 @@
+"""LoRA with the length of each row of the weight trained apart from its direction."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora.layer import LoRALinear
+
+
+class DoRALinear(LoRALinear):
+    """A LoRALinear that also learns how long each row is (Liu et al., 2024, arXiv 2402.09353).
+
+        y = g (W + scaling * B A) x + b,    g = m / ||W + scaling * B A||        g, m (out,)
+
+    Full fine-tuning turns the rows of W without stretching them much, or the reverse; LoRA does
+    both or neither. Here B A only turns a row, and its length is m, a number per output that is
+    trained at the same time. (The paper's columns are the rows of nn.Linear's (out, in) weight.)
+
+    m starts as the lengths of W's rows, so that g is 1 and the layer exactly its base at step 0.
+    The gradient takes ||...|| for a constant (section 4.3): the product B A, (out, in), is then
+    needed for that norm alone, and nothing of its size is kept for the backward pass. Every
+    forward pass computes the norm anew; `merge` before generating saves that.
+
+    Made, merged, unmerged and switched off like any LoRALinear.
+    """
+
+    def __init__(self, base: nn.Linear, *args: Any, **kwargs: Any):
+        super().__init__(base, *args, **kwargs)
+        self.lora_magnitude_vector = nn.Parameter(self._row_norms())  # m, by PEFT's name
+
+    def adapt(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the correction for inputs (..., in) to the base's outputs y (..., out)."""
+        dropped = self.dropout(x)
+        if self.training and self.dropout.p > 0:
+            Wx = F.linear(dropped, self.base.weight)
+        else:  # the base has made it already
+            Wx = y if self.base.bias is None else y - self.base.bias
+        g, BAx = self._gain(), self.lora_B(self.scaling * self.lora_A(dropped))
+        # g - 1 on what y has already, as PEFT does it: exactly y for g = 1 and B = 0, and dropout
+        # thins out the correction only. Under autocast g is fp32 and y is not.
+        return y + ((g - 1) * Wx + g * BAx).to(y.dtype)
+
+    def delta(self) -> Tensor:
+        """g (W + scaling * B A) - W, (out, in), in fp32 or better: what merging adds to W."""
+        return self._gain().unsqueeze(1) * self._turned() - self._base_weight()
+
+    def _gain(self) -> Tensor:
+        """g (out,), whose gradient reaches m alone."""
+        return self.lora_magnitude_vector / self._row_norms()
+
+    @torch.no_grad()
+    def _row_norms(self) -> Tensor:
+        """||W + scaling * B A|| of each row, (out,), rounded as m is, lest g at step 0 is not 1."""
+        return torch.linalg.vector_norm(self._turned(), dim=1).to(self.base.weight.dtype)
+
+    def _turned(self) -> Tensor:
+        """W + scaling * B A, (out, in), in fp32 or better."""
+        return self._base_weight() + super().delta()
+
+    def _base_weight(self) -> Tensor:
+        """W, also while the base holds the merged weight in its place."""
+        return self._unmerged_weight if self.merged else self.base.weight
