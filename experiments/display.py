@@ -14,9 +14,19 @@ METRICS = {
     "bits_per_char": Display("bits/char", "held-out bits per character (lower is better)", 1, 3),
     "chrf": Display("chrF", "chrF, whole sonnet", 1, 2),
     "chrf_generated": Display("chrF generated", "chrF, generated lines alone", 1, 2),
+    "chrf_mbr": Display("chrF MBR", "chrF of the minimum-Bayes-risk sample, whole sonnet", 1, 2),
+    "preference_accuracy": Display("preferred %", "gold preferred to its corruptions, %", 100, 1),
+    "copy_rate": Display("copied %", "word 5-grams from training sonnets, % (lower is better)",
+                         100, 1),
+    "longest_copy": Display("longest copy", "longest copied run, words (lower is better)", 1, 1),
+    "lines": Display("14 lines %", "samples with all fourteen lines, %", 100, 1),
+    "rhyme": Display("rhymes %", "pairs of lines that rhyme, %", 100, 1),
+    "syllables": Display("syllables %", "lines of 9 to 11 syllables, %", 100, 1),
     "accuracy": Display("accuracy %", "accuracy, %", 100, 2),
     "macro_f1": Display("macro F1 %", "macro F1, %", 100, 2),
     "answer_nll": Display("nats/answer", "nats of the right answer (lower is better)", 1, 3),
+    "calibration_error": Display("ECE %", "expected calibration error, % (lower is better)",
+                                 100, 2),
 }
 
 

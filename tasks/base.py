@@ -30,22 +30,31 @@ class PreferencePair(NamedTuple):
     rejected: str
 
 
+class Score(NamedTuple):
+    """How a metric's addends, summed over the units, become its value."""
+
+    function: Callable[[np.ndarray], np.ndarray]  # (..., K) sums -> (...) scores
+    larger_is_better: bool = True
+
+
 @dataclass(frozen=True)
 class Metric:
     """A score that is a function of sums over units (a sonnet, a question pair).
 
     Accuracy is sum(correct) / sum(1); bits per character sum(bits) / sum(characters); F1 and chrF
     are functions of summed counts. Keeping the addends, not only the score, is what lets a
-    bootstrap resample the units without evaluating the model again.
+    bootstrap resample the units without evaluating the model again. Stored addends make the metric
+    again: `Metric(statistics, *task.metrics[name])`.
     """
 
-    statistics: np.ndarray  # (units, K), K addends of each unit
+    statistics: np.ndarray  # (units, K), K addends of each unit, in any numeric dtype
     score: Callable[[np.ndarray], np.ndarray]  # (..., K) sums -> (...) scores
     larger_is_better: bool = True
 
     @property
     def value(self) -> float:
-        return float(self.score(self.statistics.sum(axis=0)))
+        # In float64 whatever the addends are stored in: thousands of float32 would lose digits.
+        return float(self.score(self.statistics.sum(axis=0, dtype=np.float64)))
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Task(Protocol):
 
     name: str
     headline: str  # the metric by which epochs are compared
+    metrics: dict[str, Score]  # every metric that `evaluate` can return
     end_of_text: bool  # whether completions end with the end-of-text token
     preferences: tuple[str, ...]  # how preference pairs can be made; the first is the default
     scored_splits: tuple[str, ...]  # the splits whose right answers are known
@@ -81,10 +91,16 @@ class Task(Protocol):
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """What no learning at all scores: name of the floor -> metric -> value."""
 
+    def ceilings(self, split: str) -> dict[str, dict[str, float]]:
+        """What the right text itself scores, where that says something: name -> metric -> value."""
+
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """The score of a plain mean: the first addend over the second, (..., 2) -> (...)."""
-    return sums[..., 0] / sums[..., 1]
+    """The score of a plain mean: the first addend over the second, (..., 2) -> (...).
+
+    The second counts things (units, characters, lines); where there are none the mean is 0.
+    """
+    return sums[..., 0] / np.maximum(sums[..., 1], 1)
 
 
 def check_split(split: str) -> None:

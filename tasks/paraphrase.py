@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives import precompute
-from tasks.base import SPLITS, Evaluation, Example, Metric, check_split, ratio
+from tasks.base import SPLITS, Evaluation, Example, Metric, Score, check_split, ratio
 from tasks.batching import length_buckets, pair_batch, tokenise
 from tasks.quora import QuestionPair, read_pairs, split_file
 
@@ -24,6 +25,18 @@ YES, NO = " yes", " no"
 
 BATCH = 64  # pairs evaluated together
 SHOWN = 3  # pairs among the samples
+BINS = 10  # of the probability of yes, for the calibration error
+
+
+def _macro_f1(sums: np.ndarray) -> np.ndarray:
+    """The mean of both classes' F1; a class that neither occurs nor is predicted scores 0."""
+    tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
+    errors = fp + fn
+    return (tp / np.maximum(tp + errors / 2, 0.5) + tn / np.maximum(tn + errors / 2, 0.5)) / 2
+
+
+def _calibration_error(sums: np.ndarray) -> np.ndarray:
+    return np.abs(sums[..., :BINS]).sum(axis=-1) / sums[..., BINS]
 
 
 class ParaphraseTask:
@@ -37,6 +50,12 @@ class ParaphraseTask:
 
     name = "paraphrase"
     headline = "accuracy"
+    metrics = {
+        "accuracy": Score(ratio),
+        "macro_f1": Score(_macro_f1),
+        "answer_nll": Score(ratio, larger_is_better=False),
+        "calibration_error": Score(_calibration_error, larger_is_better=False),
+    }
     end_of_text = False
     preferences = ("right-vs-wrong",)
 
@@ -79,21 +98,24 @@ class ParaphraseTask:
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
     ) -> Evaluation:
-        """Accuracy, macro F1 and the mean nats of the right answer; `generator` is not used.
+        """Accuracy, macro F1, mean nats of the right answer, calibration; `generator` is not used.
 
         The prediction is the likelier of the two answers; should they tie, it is " no".
+        "calibration_error" is how far the probability of yes, of the two answers, is from the
+        share of duplicates, on average over ten bins of it (Naeini et al., 2015).
         """
         pairs = self.pairs(split)
         logps = answer_logps(model, tokenizer, [_prompt(pair) for pair in pairs])
         duplicate = np.array([pair.duplicate for pair in pairs])
         predicted = logps[:, 0] > logps[:, 1]
         right = np.where(duplicate, logps[:, 0], logps[:, 1])
-        nats = np.stack([-right, np.ones(len(pairs))], axis=1)
+        statistics = {
+            **_answer_statistics(duplicate, predicted),
+            "answer_nll": np.stack([-right, np.ones_like(right)], axis=1),
+            "calibration_error": _calibration_gaps(duplicate, logps),
+        }
         return Evaluation(
-            metrics={
-                **_confusion_metrics(duplicate, predicted),
-                "answer_nll": Metric(nats, ratio, larger_is_better=False),
-            },
+            metrics={name: Metric(s, *self.metrics[name]) for name, s in statistics.items()},
             samples=tuple(_show(pair, answer) for pair, answer in zip(pairs[:SHOWN], predicted)),
         )
 
@@ -112,23 +134,25 @@ class ParaphraseTask:
             "word overlap": _overlaps(pairs) >= threshold,
         }
         return {
-            name: {m: metric.value for m, metric in _confusion_metrics(duplicate, p).items()}
-            for name, p in predictions.items()
+            name: {metric: Metric(found, *self.metrics[metric]).value
+                   for metric, found in _answer_statistics(duplicate, predicted).items()}
+            for name, predicted in predictions.items()
         }
+
+    def ceilings(self, split: str) -> dict[str, dict[str, float]]:
+        """None: the right answers would score all points by definition."""
+        return {}
 
 
 def answer_logps(model: GPT, tokenizer: Tokenizer, prompts: list[str]) -> np.ndarray:
     """log p of the answers yes and no after each prompt, in nats: (N, 2)."""
-    device = model.wte.weight.device
-    yes, no = (
-        tokenise(
-            [(prompt, answer) for prompt in prompts],
-            tokenizer,
-            n_positions=model.config.n_positions,
-            end_of_text=False,
-        )
-        for answer in (YES, NO)
+    device, n_positions = model.wte.weight.device, model.config.n_positions
+    yes = tokenise(
+        [(prompt, YES) for prompt in prompts], tokenizer, n_positions=n_positions, end_of_text=False
     )
+    tokens = yes.tokens.copy()  # to tokenise the prompts once; only the last token differs
+    tokens[yes.starts[1:] - 1] = tokenizer.encode(NO)
+    no = replace(yes, tokens=tokens)
     batches = (
         pair_batch(yes, no, index).to(device) for index in length_buckets(yes.lengths, BATCH)
     )
@@ -145,27 +169,26 @@ def _show(pair: QuestionPair, predicted: bool) -> str:
     return f"{_prompt(pair)}\n  answer:{answer}, predicted:{prediction}"
 
 
-def _confusion_metrics(duplicate: np.ndarray, predicted: np.ndarray) -> dict[str, Metric]:
-    """Accuracy and macro F1 over the cells of the confusion matrix (N, 4): tp, fp, fn, tn."""
-    cells = [
+def _answer_statistics(duplicate: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """What accuracy (N, 2) and macro F1 (N, 4) add up: right, 1; and tp, fp, fn, tn. All bool."""
+    right = [duplicate == predicted, np.ones_like(duplicate)]
+    confusion = [
         duplicate & predicted,
         ~duplicate & predicted,
         duplicate & ~predicted,
         ~duplicate & ~predicted,
     ]
-    confusion = np.stack(cells, axis=1).astype(np.int64)
-    return {"accuracy": Metric(confusion, _accuracy), "macro_f1": Metric(confusion, _macro_f1)}
+    return {"accuracy": np.stack(right, axis=1), "macro_f1": np.stack(confusion, axis=1)}
 
 
-def _accuracy(sums: np.ndarray) -> np.ndarray:
-    return (sums[..., 0] + sums[..., 3]) / sums.sum(axis=-1)
-
-
-def _macro_f1(sums: np.ndarray) -> np.ndarray:
-    """The mean of both classes' F1; a class that neither occurs nor is predicted scores 0."""
-    tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
-    errors = fp + fn
-    return (tp / np.maximum(tp + errors / 2, 0.5) + tn / np.maximum(tn + errors / 2, 0.5)) / 2
+def _calibration_gaps(duplicate: np.ndarray, logps: np.ndarray) -> np.ndarray:
+    """What each pair adds to its bin's gap between promise and truth, then 1: (N, BINS + 1)."""
+    yes = np.exp(logps[:, 0] - np.logaddexp(*logps.T))  # (N,) p(yes) / (p(yes) + p(no))
+    rows = np.arange(len(yes))
+    gaps = np.zeros((len(yes), BINS + 1), dtype=np.float32)
+    gaps[rows, np.minimum(yes * BINS, BINS - 1).astype(int)] = yes - duplicate
+    gaps[:, BINS] = 1
+    return gaps
 
 
 def _overlaps(pairs: list[QuestionPair]) -> np.ndarray:

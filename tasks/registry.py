@@ -1,5 +1,6 @@
 """The tasks by name."""
 
+import inspect
 from pathlib import Path
 
 from minigpt.errors import InputError
@@ -15,12 +16,20 @@ def get_task(
     data: str | Path | None = None,
     *,
     limits: dict[str, int | None] | None = None,
+    **options: int | float | None,
 ) -> Task:
     """The task called `name`, on a file or folder `data`, or on its own data when that is None.
 
-    `limits` maps a split to the number of examples to keep of it. Raises InputError for a name
-    that no task has.
+    `limits` maps a split to the number of examples to keep of it. `options` are the task's own
+    (SonnetTask: n_samples, temperature, top_p); None stands for its default. Raises InputError for
+    a name that no task has and an option that this one does not take.
     """
     if name not in TASKS:
         raise InputError(f"unknown task {name!r}; expected one of {', '.join(TASKS)}")
-    return TASKS[name](data, limits=limits)
+    given = {option: value for option, value in options.items() if value is not None}
+    known = [p for p in inspect.signature(TASKS[name]).parameters if p not in ("data", "limits")]
+    for option in given:
+        if option not in known:
+            expected = f"one of {', '.join(known)}" if known else "none"
+            raise InputError(f"the task {name!r} has no option {option!r}; expected {expected}")
+    return TASKS[name](data, limits=limits, **given)

@@ -5,34 +5,31 @@ chrF hardly tells a trained model from a random sonnet (`SonnetTask.floors`), so
 by held-out bits per character, which does.
 """
 
-import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from minigpt.errors import InputError
-from minigpt.generate import evaluating, generate
+from minigpt.generate import generate
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
-from objectives import sequence_logps
-from tasks.base import Evaluation, Example, Metric, check_split, ratio
-from tasks.batching import sequence_batch, tokenise
-from tasks.chrf import COUNTS, chrf_counts, chrf_score, mean_chrf_score
-from tasks.text import read_text
+from tasks.base import Evaluation, Example, Metric, Score, check_split, ratio
+from tasks.chrf import chrf_between, mean_chrf_score
+from tasks.continuations import mbr_statistics, text_statistics
+from tasks.copying import Source, copying_source
+from tasks.corruption import corrupt
+from tasks.likelihood import BITS_PER_CHAR, bits_per_char, preferred
+from tasks.shakespeare import GIVEN_LINES, LINES, read_sonnets
 
 NUMBERS = {"train": range(1, 132), "dev": range(132, 144), "test": range(144, 155)}
-GIVEN_LINES = 3
-LINES = 14
-# The course's prompts, sonnets_held_out_dev.txt, are the first lines of its whole dev sonnets.
-COURSE_FILES = ("sonnets.txt", "TRUE_sonnets_held_out_dev.txt", "TRUE_sonnets_held_out.txt")
-PACKAGED = Path(__file__).parent / "data" / "sonnets.txt"
 
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
 SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
-SCORING_BATCH = 8  # sonnets scored together; their logits take 0.2 GB in GPT-2's vocabulary
+CORRUPTIONS = 4  # of each sonnet, for the preference accuracy
 FLOOR_DRAWS = 20
 
 
@@ -42,12 +39,25 @@ class SonnetTask:
     `data` is a folder with the course's files; without it the sonnets in the package are read.
     `limits` keeps only the first so many sonnets of a split. Evaluation draws `n_samples`
     continuations of each sonnet at `temperature` and `top_p`; the defaults are the course's.
+    Raises InputError for a value out of range.
     """
 
     name = "sonnet"
     headline = "bits_per_char"
     end_of_text = True
-    preferences = ("gold-vs-sample", "gold-vs-corrupted")
+    preferences = ("gold-vs-sample", "gold-vs-corrupted", "best-vs-worst")
+    metrics = {
+        "bits_per_char": BITS_PER_CHAR,
+        "chrf": Score(mean_chrf_score),
+        "chrf_generated": Score(mean_chrf_score),
+        "chrf_mbr": Score(mean_chrf_score),
+        "preference_accuracy": Score(ratio),
+        "copy_rate": Score(ratio, larger_is_better=False),
+        "longest_copy": Score(ratio, larger_is_better=False),
+        "lines": Score(ratio),
+        "rhyme": Score(ratio),
+        "syllables": Score(ratio),
+    }
 
     def __init__(
         self,
@@ -58,6 +68,12 @@ class SonnetTask:
         temperature: float = 1.2,
         top_p: float = 0.9,
     ):
+        if n_samples < 1:
+            raise InputError(f"n_samples is {n_samples}; expected at least 1")
+        if not 0 <= temperature < float("inf"):
+            raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
+        if not 0 < top_p <= 1:
+            raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1")
         self.sonnets = read_sonnets(data)
         self.scored_splits = tuple(s for s in NUMBERS if any(n in self.sonnets for n in NUMBERS[s]))
         self.skipped: dict[str, Counter[str]] = {}  # every line of a sonnet is used
@@ -84,20 +100,44 @@ class SonnetTask:
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
     ) -> Evaluation:
-        """Bits per character of the gold lines, and chrF of sampled ones in two forms.
+        """What the model thinks of the gold lines, and what its own continuations are worth.
 
-        "chrf" compares whole sonnets, the given lines included, as the course does;
-        "chrf_generated" only what was generated. Both are means over the samples.
+        Of the gold: "bits_per_char", and "preference_accuracy", how often the model finds it
+        likelier than the same words out of order. Of the samples: chrF (`text_statistics` says of
+        what), chrF of one of them chosen without the gold ("chrf_mbr"), the share of their word
+        5-grams that a training sonnet has ("copy_rate"), the words of their longest run from one
+        ("longest_copy"), and the shares that fit the form: samples with all fourteen lines
+        ("lines"), pairs of lines that rhyme ("rhyme"), lines of 9 to 11 syllables ("syllables").
         """
         examples = self.examples(split)
-        bits = bits_per_char(model, tokenizer, examples)
         prompts = [example.prompt for example in examples for _ in range(self.n_samples)]
         written = self.sample(model, tokenizer, prompts, generator=generator)
+        bits = bits_per_char(model, tokenizer, examples).statistics
+        found = {
+            "bits_per_char": bits,
+            "chrf_mbr": mbr_statistics(examples, written),
+            "preference_accuracy": preferred(
+                model, tokenizer, examples, self.corruptions(examples), gold_bits=bits[:, 0]
+            ),
+            **text_statistics(examples, written, self._training),
+        }
         first = written[:: self.n_samples]
         return Evaluation(
-            metrics={"bits_per_char": bits, **_chrf_metrics(examples, written)},
+            metrics={name: Metric(found[name], *score) for name, score in self.metrics.items()},
             samples=tuple(_show(e.prompt, text) for e, text in zip(examples[:2], first)),
         )
+
+    def corruptions(self, examples: list[Example]) -> list[list[str]]:
+        """Each completion with lines and last words shuffled, CORRUPTIONS times.
+
+        They are part of the task as its sonnets are: the same for every model and seed.
+        """
+        generator = torch.Generator().manual_seed(0)
+        return [[corrupt(e.completion, generator) for _ in range(CORRUPTIONS)] for e in examples]
+
+    @cached_property
+    def _training(self) -> Source:
+        return copying_source("".join(example) for example in self.examples("train"))
 
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
@@ -124,13 +164,17 @@ class SonnetTask:
         return [_text(_verses(text)[: LINES - GIVEN_LINES]) for text in texts]
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
-        """chrF without a model: the mean over draws and, as "chrf_sd", their standard deviation.
+        """What texts score that no model wrote; where they are drawn, means over the draws.
 
-        "random sonnet" goes on with the rest of a training sonnet, "random lines" with eleven
-        lines from anywhere in them, "prompt only" not at all.
+        The standard deviation over draws is the floor's noise, "chrf_sd" for "chrf". "random
+        sonnet" goes on with the rest of a training sonnet, "random lines" with eleven lines from
+        anywhere in them, "prompt only" not at all, and "nearest sonnet" always with the rest of one
+        training sonnet: that with the highest mean chrF with all others, either way round. "coin"
+        is what a toss says of preferences.
         """
         examples, train = self.examples(split), self.examples("train")
-        lines = [line for e in train for line in (e.prompt + e.completion).splitlines(True)]
+        lines = np.array([line for e in train for line in "".join(e).splitlines(True)])
+        n_draws = max(FLOOR_DRAWS, self.n_samples)
 
         def random_sonnet() -> str:
             return train[generator.integers(len(train))].completion
@@ -138,94 +182,45 @@ class SonnetTask:
         def random_lines() -> str:
             return "".join(generator.choice(lines, LINES - GIVEN_LINES))
 
+        likeness = chrf_between([e.completion for e in train])
+        nearest = train[(likeness + likeness.T).mean(axis=1).argmax()].completion
         return {
-            "random sonnet": _floor(examples, random_sonnet, FLOOR_DRAWS),
-            "random lines": _floor(examples, random_lines, FLOOR_DRAWS),
-            "prompt only": _floor(examples, str, 1),
+            "random sonnet": self._floor(examples, random_sonnet, n_draws),
+            "random lines": self._floor(examples, random_lines, n_draws),
+            "prompt only": self._text_scores(examples, [""] * len(examples)),
+            "nearest sonnet": self._text_scores(examples, [nearest] * len(examples)),
+            "coin": {"preference_accuracy": 0.5},
         }
 
+    def ceilings(self, split: str) -> dict[str, dict[str, float]]:
+        """What Shakespeare's own lines score in place of samples."""
+        examples = self.examples(split)
+        scores = self._text_scores(examples, [example.completion for example in examples])
+        return {"gold": scores | {"preference_accuracy": 1.0}}
 
-def read_sonnets(data: str | Path | None = None) -> dict[int, list[str]]:
-    """Number -> lines, without indentation, of the sonnets in the package or in a folder.
+    def _floor(
+        self, examples: list[Example], draw: Callable[[], str], n_draws: int
+    ) -> dict[str, float]:
+        """The means over draws of a continuation for each example, and standard deviations."""
+        drawn = [draw() for _ in range(n_draws * len(examples))]
+        draws = np.array(drawn, dtype=object).reshape(len(examples), n_draws)
+        values = defaultdict(list)
+        for written in draws.T:
+            for name, value in self._text_scores(examples, list(written)).items():
+                values[name].append(value)
+        n = self.n_samples  # a model chooses among as many
+        values["chrf_mbr"] = [
+            Metric(mbr_statistics(examples, [*draws[:, i : i + n].flat]), mean_chrf_score).value
+            for i in range(0, n_draws - n + 1, n)
+        ]
+        floor = {name: float(np.mean(v)) for name, v in values.items()}
+        return floor | {f"{name}_sd": float(np.std(v)) for name, v in values.items() if len(v) > 1}
 
-    Raises InputError for a folder without the course's files and for files without sonnets.
-    """
-    paths = [PACKAGED] if data is None else [Path(data) / name for name in COURSE_FILES]
-    sonnets = {}
-    for path in filter(Path.is_file, paths):
-        sonnets |= _parse(path)
-    if not sonnets:
-        raise InputError(
-            f"{data} is not a folder with sonnets; expected one that holds {COURSE_FILES[0]} "
-            f"(and {COURSE_FILES[1]} where that ends at 131)"
-        )
-    return sonnets
-
-
-def _parse(path: Path) -> dict[int, list[str]]:
-    """Sonnets as the course writes them: a title, then each one's number above its lines."""
-    sonnets: dict[int, list[str]] = {}
-    for line_number, line in enumerate(read_text(path).splitlines(), start=1):
-        line = line.strip()
-        if line.isdecimal():
-            number = int(line)
-            if number in sonnets:
-                raise InputError(f"{path}, line {line_number}: sonnet {number} stands here again")
-            sonnets[number] = []
-        elif line and sonnets:  # what stands above the first number is the title
-            sonnets[number].append(line)
-    for number, lines in sonnets.items():
-        if len(lines) <= GIVEN_LINES:
-            raise InputError(
-                f"{path}: sonnet {number} has {len(lines)} lines; expected more than {GIVEN_LINES}"
-            )
-    return sonnets
-
-
-def bits_per_char(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> Metric:
-    """How surprising the gold continuations are: bits (end-of-text's included) per character.
-
-    Unlike a loss per token it compares models with different vocabularies. Raises InputError when
-    a sonnet is longer than the model's context.
-    """
-    n_positions, device = model.config.n_positions, model.wte.weight.device
-    sequences = tokenise(examples, tokenizer, n_positions=n_positions, end_of_text=True)
-    if sequences.truncated:
-        raise InputError(
-            f"a sonnet of {sequences.lengths.max()} tokens or more does not fit into a context of "
-            f"{n_positions}; expected a model with a longer one"
-        )
-    nats = []
-    with torch.no_grad(), evaluating(model):
-        for start in range(0, len(examples), SCORING_BATCH):
-            index = np.arange(start, min(start + SCORING_BATCH, len(examples)))
-            batch = sequence_batch(sequences, index).to(device)
-            nats.append(-sequence_logps(model, batch).double().cpu().numpy())
-    bits = np.concatenate(nats) / math.log(2)
-    characters = [len(example.completion) for example in examples]
-    return Metric(np.stack([bits, characters], axis=1), ratio, larger_is_better=False)
-
-
-def _chrf_metrics(examples: list[Example], written: list[str]) -> dict[str, Metric]:
-    """chrF of n continuations of each example, those of one example side by side."""
-    n = len(written) // len(examples)
-    prompts = [example.prompt for example in examples for _ in range(n)]
-    gold = [example.completion for example in examples for _ in range(n)]
-    whole = chrf_counts(_joined(prompts, written), _joined(prompts, gold))
-    generated = chrf_counts(written, gold)
-    return {
-        "chrf": Metric(whole.reshape(len(examples), -1), mean_chrf_score),
-        "chrf_generated": Metric(generated.reshape(len(examples), -1), mean_chrf_score),
-    }
-
-
-def _floor(examples: list[Example], draw: Callable[[], str], n_draws: int) -> dict[str, float]:
-    written = [draw() for _ in range(n_draws * len(examples))]
-    floor = {}
-    for name, metric in _chrf_metrics(examples, written).items():
-        scores = chrf_score(metric.statistics.sum(axis=0).reshape(n_draws, COUNTS))
-        floor |= {name: float(scores.mean()), f"{name}_sd": float(scores.std())}
-    return floor
+    def _text_scores(self, examples: list[Example], written: list[str]) -> dict[str, float]:
+        """What one continuation of each example scores."""
+        found = text_statistics(examples, written, self._training)
+        found["chrf_mbr"] = found["chrf"]  # there is nothing to choose from
+        return {name: Metric(found[name], *self.metrics[name]).value for name in found}
 
 
 def _text(lines: list[str]) -> str:
@@ -235,10 +230,6 @@ def _text(lines: list[str]) -> str:
 def _verses(text: str) -> list[str]:
     """The lines of a text that are not blank."""
     return [line.strip() for line in text.split("\n") if line.strip()]
-
-
-def _joined(heads: list[str], tails: list[str]) -> list[str]:
-    return [head + tail for head, tail in zip(heads, tails, strict=True)]
 
 
 def _show(prompt: str, continuation: str) -> str:

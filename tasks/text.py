@@ -1,8 +1,11 @@
 """Reading text that somebody else made."""
 
+import re
 from pathlib import Path
 
 from minigpt.errors import InputError
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
 def read_text(path: Path) -> str:
@@ -22,3 +25,8 @@ def read_text(path: Path) -> str:
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; "
             "expected a text file in UTF-8"
         ) from error
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation but for apostrophes inside a word."""
+    return _WORD.findall(text.lower().replace("’", "'"))

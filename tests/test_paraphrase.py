@@ -12,8 +12,15 @@ import torch
 
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
-from tasks import get_task, quora
-from tasks.paraphrase import NO, TEMPLATE, YES, answer_logps
+from tasks import Metric, get_task, quora
+from tasks.paraphrase import (
+    NO,
+    TEMPLATE,
+    YES,
+    ParaphraseTask,
+    _calibration_gaps,
+    answer_logps,
+)
 from tasks.quora import COURSE_FILES, OFFICIAL_FILE
 
 TOKENIZER = get_tokenizer("verse")
@@ -240,7 +247,45 @@ def test_evaluation(tmp_path):
     assert not evaluation.metrics["answer_nll"].larger_is_better
     assert evaluation.metrics[task.headline].larger_is_better
     assert {len(metric.statistics) for metric in evaluation.metrics.values()} == {40}
+
+    yes = [1 / (1 + np.exp(no - yes)) for yes, no in logps.astype(float)]
+    error = 0
+    for low in range(10):
+        inside = [i for i, p in enumerate(yes) if low <= 10 * p < low + 1 or p == 1 and low == 9]
+        if inside:
+            gap = np.mean([yes[i] for i in inside]) - np.mean([is_yes[i] for i in inside])
+            error += len(inside) / 40 * abs(gap)
+    assert evaluation.scores["calibration_error"] == pytest.approx(error, abs=1e-6)
+    assert not evaluation.metrics["calibration_error"].larger_is_better
     assert evaluation.samples[0].endswith(f"answer: no, predicted:{YES if said_yes[0] else NO}")
+
+
+def test_the_metrics_are_made_again_from_their_addends(tmp_path):
+    write_course(tmp_path)
+    task = get_task("paraphrase", tmp_path)
+    metrics = evaluate(task, tiny_gpt()).metrics
+    assert set(metrics) == set(task.metrics)
+    for name, metric in metrics.items():
+        assert Metric(metric.statistics, *task.metrics[name]).value == metric.value
+        assert metric.statistics.itemsize <= 4  # there are 20,000 pairs
+    assert not np.shares_memory(metrics["accuracy"].statistics, metrics["macro_f1"].statistics)
+
+
+def test_calibration_by_hand():
+    """Three pairs promised 0.62 of which two hold, one promised 1 that does not."""
+    duplicate = np.array([True, True, False, False])
+    logps = np.log(np.array([[0.62, 0.38]] * 3 + [[1.0, 1e-30]]))
+    metric = Metric(_calibration_gaps(duplicate, logps),
+                    *ParaphraseTask.metrics["calibration_error"])
+    expected = 3 / 4 * abs(0.62 - 2 / 3) + 1 / 4 * 1
+    assert metric.value == pytest.approx(expected, abs=1e-6)
+
+
+def test_options_of_other_tasks_are_refused():
+    with pytest.raises(InputError, match="'paraphrase' has no option 'n_samples'; expected none"):
+        get_task("paraphrase", n_samples=4)
+    get_task("paraphrase", n_samples=None, temperature=None)
+    assert get_task("paraphrase").ceilings("dev") == {}
 
 
 def test_a_tie_is_a_no(tmp_path):

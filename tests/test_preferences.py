@@ -4,11 +4,13 @@ from collections import Counter
 
 import pytest
 import torch
+from sacrebleu.metrics import CHRF
 
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
-from tasks import Example, build_pairs, get_task
-from tasks.preferences import CONSTRUCTIONS, corrupt
+from tasks import Example, PreferencePair, build_pairs, describe_pairs, get_task
+from tasks.corruption import corrupt
+from tasks.preferences import CONSTRUCTIONS
 from tasks.registry import TASKS
 
 TOKENIZER = get_tokenizer("verse")
@@ -20,9 +22,9 @@ def model() -> GPT:
     return GPT(config, generator=torch.Generator().manual_seed(0))
 
 
-def build(name, task, model, examples, seed=0):
+def build(name, task, model, examples, seed=0, **options):
     generator = torch.Generator().manual_seed(seed)
-    return build_pairs(name, task, model, TOKENIZER, examples, generator=generator)
+    return build_pairs(name, task, model, TOKENIZER, examples, generator=generator, **options)
 
 
 def test_the_right_answer_beats_the_wrong_one(model):
@@ -84,3 +86,74 @@ def test_every_task_offers_constructions_that_exist():
 def test_a_construction_of_another_task_is_refused(model):
     with pytest.raises(InputError, match="right-vs-wrong.*sonnet.*gold-vs-sample"):
         build("right-vs-wrong", get_task("sonnet"), model, [])
+
+
+def chrf(text: str, gold: str) -> float:
+    return CHRF().sentence_score(text, [gold]).score
+
+
+def test_the_best_sample_beats_the_worst(model, monkeypatch):
+    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 12)
+    task = get_task("sonnet")
+    examples = task.examples("train")[:3]
+    pairs = build("best-vs-worst", task, model, examples, n_samples=5)
+    prompts = [example.prompt for example in examples for _ in range(5)]
+    sampled = task.sample(model, TOKENIZER, prompts, generator=torch.Generator().manual_seed(0))
+    for i, (pair, example) in enumerate(zip(pairs, examples, strict=True)):
+        ranked = sorted(sampled[5 * i : 5 * i + 5], key=lambda t: chrf(t, example.completion))
+        assert pair == (example.prompt, ranked[-1], ranked[0])
+    assert build("best-vs-worst", task, model, examples, n_samples=5) == pairs
+
+
+def test_samples_that_all_score_the_same_make_no_pair(model, monkeypatch):
+    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 4)
+    task = get_task("sonnet", temperature=0)  # greedy: the same text each time
+    assert build("best-vs-worst", task, model, task.examples("train")[:2]) == []
+
+
+def test_one_sample_cannot_be_best_and_worst(model):
+    task = get_task("sonnet")
+    with pytest.raises(InputError, match="n_samples = 1; expected at least 2"):
+        build("best-vs-worst", task, model, task.examples("train")[:1], n_samples=1)
+
+
+GOLD = "".join(f"the {name} line of four\n" for name in ("first", "second", "third", "last"))
+
+
+def test_pairs_in_numbers():
+    examples = [Example(f"prompt {i}", GOLD) for i in range(5)]
+    half = GOLD[: len(GOLD) // 2]
+    pairs = [
+        PreferencePair("prompt 0", GOLD, GOLD.replace("line", "verse")),
+        PreferencePair("prompt 1", GOLD, half),  # two lines of four are enough
+        PreferencePair("prompt 2", "one line\n", GOLD[::-1]),  # degenerate
+        PreferencePair("prompt 3", GOLD, ""),  # degenerate
+    ]
+    found = describe_pairs(pairs, examples)
+    assert all(type(value) in (int, float) for value in found.values())
+    assert found["examples"] == 5 and found["pairs"] == 4
+    assert found["share_dropped"] == pytest.approx(0.2)
+    assert found["share_degenerate"] == 0.5
+    margins = [chrf(pair.chosen, GOLD) - chrf(pair.rejected, GOLD) for pair in pairs]
+    assert found["margin_mean"] == pytest.approx(sum(margins) / 4)
+    low, low_middle, high_middle, high = sorted(margins)
+    assert found["margin_50"] == pytest.approx((low_middle + high_middle) / 2)
+    assert found["margin_10"] == pytest.approx(low + 0.3 * (low_middle - low))
+    assert found["margin_90"] == pytest.approx(high_middle + 0.7 * (high - high_middle))
+    lengths = [len(pair.rejected) / len(pair.chosen) for pair in pairs]
+    assert found["length_ratio"] == pytest.approx(sum(lengths) / 4)
+
+
+def test_answers_have_no_margin():
+    examples = [Example("Same?", " yes"), Example("And now?", " no")]
+    pairs = [PreferencePair("Same?", " yes", " no"), PreferencePair("And now?", " no", " yes")]
+    assert describe_pairs(pairs, examples) == {
+        "examples": 2, "pairs": 2, "share_dropped": 0, "share_degenerate": 0,
+        "length_ratio": pytest.approx((3 / 4 + 4 / 3) / 2),
+    }
+
+
+def test_when_every_pair_was_dropped_there_are_only_counts():
+    assert describe_pairs([], [Example("p", GOLD)]) == {
+        "examples": 1, "pairs": 0, "share_dropped": 1,
+    }

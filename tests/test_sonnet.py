@@ -7,10 +7,16 @@ import pytest
 import torch
 from sacrebleu.metrics import CHRF
 
+from experiments.display import METRICS, show
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
-from tasks import get_task
+from tasks import Example, Metric, get_task
 from tasks.chrf import chrf_counts, chrf_score, mean_chrf_score
+from tasks.continuations import mbr_statistics, text_statistics
+from tasks.copying import copying_source
+from tasks.decoding import minimum_bayes_risk
+from tasks.likelihood import completion_bits, preferred
+from tasks.registry import TASKS
 from tasks.sonnet import SonnetTask, bits_per_char, read_sonnets
 
 TOKENIZER = get_tokenizer("verse")
@@ -161,6 +167,7 @@ def test_evaluation(model, monkeypatch):
     written = task.sample(model, TOKENIZER, prompts, generator=torch_generator())
     assert task.headline in evaluation.metrics
     assert {len(metric.statistics) for metric in evaluation.metrics.values()} == {3}
+    assert set(evaluation.metrics) == set(task.metrics)
 
     def corpus(side, given):
         texts = [example.prompt * given + written[2 * i + side]
@@ -171,6 +178,10 @@ def test_evaluation(model, monkeypatch):
     for name, given in [("chrf", 1), ("chrf_generated", 0)]:
         expected = (corpus(0, given) + corpus(1, given)) / 2
         assert evaluation.scores[name] == pytest.approx(expected, abs=1e-9)
+    chosen = [written[2 * i + minimum_bayes_risk(written[2 * i : 2 * i + 2])] for i in range(3)]
+    whole = [example.prompt + text for example, text in zip(examples, chosen)]
+    gold = [example.prompt + example.completion for example in examples]
+    assert evaluation.scores["chrf_mbr"] == pytest.approx(CHRF().corpus_score(whole, [gold]).score)
     assert len(evaluation.samples) == 2
     for shown, example, text in zip(evaluation.samples, examples, written[::2]):
         lines = shown.split("\n")
@@ -216,21 +227,154 @@ def test_where_a_sample_ends(model, monkeypatch, written, expected):
     assert produced.count(TOKENIZER.eot) <= 1
 
 
-def test_floors():
+def test_the_metrics_are_made_again_from_their_addends(model, monkeypatch):
+    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 24)
+    task = SonnetTask(limits={"dev": 2}, n_samples=3)
+    evaluation = task.evaluate(model, TOKENIZER, "dev", generator=torch_generator())
+    for name, metric in evaluation.metrics.items():
+        again = Metric(metric.statistics, *task.metrics[name])
+        assert again.value == metric.value
+        assert again.larger_is_better == metric.larger_is_better
+        rows = np.random.default_rng(0).integers(2, size=(5, 2))
+        sums = metric.statistics[rows].sum(axis=1)  # (5, K), as a bootstrap makes them
+        assert metric.score(sums) == pytest.approx([float(metric.score(s)) for s in sums])
+    smaller = {name for name, score in task.metrics.items() if not score.larger_is_better}
+    assert smaller == {"bits_per_char", "copy_rate", "longest_copy"}
+
+
+def test_every_metric_can_be_shown():
+    assert {name for task in TASKS.values() for name in task.metrics} <= set(METRICS)
+    assert show("copy_rate", 0.125) == "12.5" and show("longest_copy", 88.5) == "88.5"
+
+
+def test_preferred_counts_where_the_gold_is_likelier(model):
+    examples = get_task("sonnet").examples("dev")[:2]
+    corruptions = SonnetTask().corruptions(examples)
+    assert corruptions == SonnetTask(n_samples=9).corruptions(examples)  # the same for all
+    assert [len(texts) for texts in corruptions] == [4, 4]
+    gold = completion_bits(model, TOKENIZER, examples)
+    expected = []
+    for bits, example, texts in zip(gold, examples, corruptions):
+        others = completion_bits(model, TOKENIZER, [Example(example.prompt, t) for t in texts])
+        expected.append([sum(bits < other for other in others), 4])
+    found = preferred(model, TOKENIZER, examples, corruptions, gold_bits=gold)
+    assert found.tolist() == expected
+    same = [[example.completion] for example in examples]
+    assert preferred(model, TOKENIZER, examples, same, gold_bits=gold + 1).tolist() == [[0, 1]] * 2
+    assert preferred(model, TOKENIZER, examples, same, gold_bits=gold - 1).tolist() == [[1, 1]] * 2
+
+
+def test_text_statistics_sum_over_the_samples_of_a_sonnet():
+    gold = "".join(f"line {i}\n" for i in range(11))
+    examples = [Example("a b\nc d\ne f\n", gold)] * 2
+    whole = "one two three four five six\n" * 11
+    written = [whole, "", "one two three four five\nnine\n", ""]
+    source = copying_source(["one two three four five six"])
+    found = text_statistics(examples, written, source)
+    # 66 words have 62 5-grams; those inside a line, two of each, are copied.
+    assert found["copy_rate"].tolist() == [[22, 62], [1, 2]]
+    assert found["longest_copy"].tolist() == [[6, 2], [5, 2]]
+    assert found["lines"].tolist() == [[1, 2], [0, 2]]
+    assert found["rhyme"].tolist() == [[0, 12], [0, 12]]
+    assert found["syllables"].tolist() == [[0, 11], [0, 2]]
+    assert found["chrf"].shape == found["chrf_generated"].shape == (2, 36)
+    assert (found["chrf"][0, :18] == chrf_counts(["a b\nc d\ne f\n" + whole],
+                                                ["a b\nc d\ne f\n" + gold])[0]).all()
+
+
+def test_samples_without_words_score_nothing():
+    example = Example("a\nb\nc\n", "d\n")
+    found = text_statistics([example], [""], copying_source([]))
+    found["chrf_mbr"] = mbr_statistics([example], [""])
+    for name, statistics in found.items():
+        if name not in ("chrf", "chrf_mbr"):  # the given lines are there
+            assert Metric(statistics, *SonnetTask.metrics[name]).value == 0
+
+
+def test_copying_a_training_sonnet_is_seen():
     task = get_task("sonnet")
-    floors = task.floors("dev", generator=np.random.default_rng(0))
-    assert list(floors) == ["random sonnet", "random lines", "prompt only"]
-    examples = task.examples("dev")
-    gold = [example.prompt + example.completion for example in examples]
-    prompt_only = CHRF().corpus_score([example.prompt for example in examples], [gold]).score
-    assert floors["prompt only"] == pytest.approx(
-        {"chrf": prompt_only, "chrf_sd": 0, "chrf_generated": 0, "chrf_generated_sd": 0}
-    )
+    source = copying_source("".join(example) for example in task.examples("train"))
+    (example,) = task.examples("dev")[:1]
+    found = text_statistics([example], [task.examples("train")[17].completion], source)
+    assert Metric(found["copy_rate"], *task.metrics["copy_rate"]).value == 1
+    assert Metric(found["longest_copy"], *task.metrics["longest_copy"]).value > 80
+
+
+@pytest.fixture(scope="module")
+def floors() -> dict[str, dict[str, float]]:
+    return get_task("sonnet").floors("dev", generator=np.random.default_rng(0))
+
+
+def test_floors(floors):
+    assert [*floors] == ["random sonnet", "random lines", "prompt only", "nearest sonnet", "coin"]
+    assert floors["coin"] == {"preference_accuracy": 0.5}
     # Why chrF alone shows nothing: any sonnet's end scores this much under the course's protocol.
     assert floors["random sonnet"]["chrf"] == pytest.approx(41.5, abs=0.5)
     assert 0.1 < floors["random sonnet"]["chrf_sd"] < 1
     assert floors["random lines"]["chrf"] == pytest.approx(42.0, abs=0.5)
+    assert floors["nearest sonnet"]["chrf"] == pytest.approx(43.42, abs=0.01)
+    for name in ("random sonnet", "random lines"):  # a choice among four is better than one
+        assert 0.1 < floors[name]["chrf_mbr"] - floors[name]["chrf"] < 1.5
+    assert floors["nearest sonnet"]["chrf_mbr"] == floors["nearest sonnet"]["chrf"]
+
+    assert floors["random sonnet"]["copy_rate"] == floors["nearest sonnet"]["copy_rate"] == 1
+    assert 80 < floors["random sonnet"]["longest_copy"] < 95
+    assert 0.4 < floors["random lines"]["copy_rate"] < 0.7  # the 5-grams within a line
+    assert floors["random lines"]["rhyme"] < 0.05 < 0.5 < floors["random sonnet"]["rhyme"]
+    assert floors["random lines"]["lines"] == 1
+    assert 0.9 < floors["random lines"]["syllables"] < 1
+
+
+def test_the_floor_of_the_given_lines_alone(floors):
+    examples = get_task("sonnet").examples("dev")
+    gold = [example.prompt + example.completion for example in examples]
+    expected = CHRF().corpus_score([example.prompt for example in examples], [gold]).score
+    assert 24.8 < expected < 24.9
+    nothing = ("chrf_generated", "copy_rate", "longest_copy", "lines", "rhyme", "syllables")
+    assert floors["prompt only"] == pytest.approx(
+        {"chrf": expected, "chrf_mbr": expected, **dict.fromkeys(nothing, 0)}
+    )
+
+
+def test_ceilings():
+    gold = get_task("sonnet").ceilings("dev")["gold"]
+    for name in ("chrf", "chrf_generated", "chrf_mbr"):
+        assert gold[name] == pytest.approx(100)
+    assert gold["preference_accuracy"] == 1
+    assert gold["copy_rate"] < 0.01 and 2 < gold["longest_copy"] < 5
+    assert set(gold) == set(SonnetTask.metrics) - {"bits_per_char"}
+
+
+@pytest.mark.parametrize("n_samples", [1, 3, 20, 32])
+def test_floors_of_one_sonnet_for_any_number_of_samples(tmp_path, n_samples):
+    write_sonnets(tmp_path / "sonnets.txt", [1, 2, 132])
+    task = get_task("sonnet", tmp_path, n_samples=n_samples)
+    floors = task.floors("dev", generator=np.random.default_rng(0))
     assert floors == task.floors("dev", generator=np.random.default_rng(0))
+    floor = floors["random sonnet"]
+    assert np.isfinite([*floor.values()]).all()
+    assert ("chrf_mbr_sd" in floor) == (n_samples < 20)  # one choice has no spread
+
+
+@pytest.mark.parametrize(
+    "option, value, message",
+    [
+        ("n_samples", 0, "n_samples is 0; expected at least 1"),
+        ("temperature", -0.1, "temperature is -0.1; expected 0"),
+        ("temperature", float("nan"), "temperature is nan; expected 0"),
+        ("top_p", 0.0, "top_p is 0.0; expected more than 0"),
+        ("top_p", 1.5, "top_p is 1.5; expected more than 0 and at most 1"),
+        ("beam", 4, "'sonnet' has no option 'beam'; expected one of n_samples, temperature, top_p"),
+    ],
+)
+def test_options_out_of_range(option, value, message):
+    with pytest.raises(InputError, match=message):
+        get_task("sonnet", **{option: value})
+
+
+def test_options_reach_the_task():
+    task = get_task("sonnet", n_samples=2, temperature=0.0, top_p=None)
+    assert (task.n_samples, task.temperature, task.top_p) == (2, 0.0, 0.9)
 
 
 def test_the_floor_of_a_single_training_sonnet_is_known(tmp_path):

@@ -1,0 +1,67 @@
+"""What a model thinks of texts that it did not write: how surprising are they?"""
+
+import math
+
+import numpy as np
+import torch
+
+from minigpt.errors import InputError
+from minigpt.generate import evaluating
+from minigpt.model import GPT
+from minigpt.tokenizer import Tokenizer
+from objectives import sequence_logps
+from tasks.base import Example, Metric, Score, ratio
+from tasks.batching import sequence_batch, tokenise
+
+SCORING_BATCH = 8  # sonnets scored together; their logits take 0.2 GB in GPT-2's vocabulary
+BITS_PER_CHAR = Score(ratio, larger_is_better=False)
+
+
+def bits_per_char(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> Metric:
+    """How surprising the completions are: bits (end-of-text's included) per character.
+
+    Unlike a loss per token it compares models with different vocabularies. Raises InputError when
+    a sonnet is longer than the model's context.
+    """
+    bits = completion_bits(model, tokenizer, examples)
+    characters = [len(example.completion) for example in examples]
+    return Metric(np.stack([bits, characters], axis=1), *BITS_PER_CHAR)
+
+
+def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> np.ndarray:
+    """-log2 p(completion and end-of-text | prompt) of each example: (N,).
+
+    Raises InputError when a sonnet is longer than the model's context.
+    """
+    n_positions, device = model.config.n_positions, model.wte.weight.device
+    sequences = tokenise(examples, tokenizer, n_positions=n_positions, end_of_text=True)
+    if sequences.truncated:
+        raise InputError(
+            f"a sonnet of {sequences.lengths.max()} tokens or more does not fit into a context of "
+            f"{n_positions}; expected a model with a longer one"
+        )
+    nats = []
+    with torch.no_grad(), evaluating(model):
+        for start in range(0, len(examples), SCORING_BATCH):
+            index = np.arange(start, min(start + SCORING_BATCH, len(examples)))
+            batch = sequence_batch(sequences, index).to(device)
+            nats.append(-sequence_logps(model, batch).double().cpu().numpy())
+    return np.concatenate(nats) / math.log(2)
+
+
+def preferred(
+    model: GPT,
+    tokenizer: Tokenizer,
+    examples: list[Example],
+    corruptions: list[list[str]],
+    gold_bits: np.ndarray,
+) -> np.ndarray:
+    """How often each completion is likelier than its n corruptions, and n: (N, 2).
+
+    `gold_bits` (N,) are the completions' own, which `completion_bits` found.
+    """
+    corrupted = [Example(e.prompt, text) for e, texts in zip(examples, corruptions)
+                 for text in texts]
+    bits = completion_bits(model, tokenizer, corrupted).reshape(len(examples), -1)  # (N, n)
+    wins = (gold_bits[:, None] < bits).sum(axis=1)
+    return np.stack([wins, np.full(len(wins), bits.shape[1])], axis=1)
