@@ -11,7 +11,7 @@ from experiments.schedule import handoff_phases
 from lora import LoRAConfig
 from minigpt.config import PRESETS
 from minigpt.errors import InputError
-from objectives.dpo import check_options
+from objectives import PreferenceLoss
 from tasks.registry import TASKS
 
 DEFAULTS = {
@@ -53,18 +53,32 @@ class Config:
     """Dropout probability on the adapters' input, in SFT."""
     targets: tuple[str, ...] = ("all",)
     """Layers with adapters: attention, mlp, all, or globs over full module names."""
+    layers: tuple[int, ...] | None = None
+    """Numbers of the blocks with adapters, the first is 0; None: all of them."""
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    """Ranks of their own for layers whose full name matches a glob, such as h.*.mlp.* 16."""
+    dora: bool = False
+    """Adapters of DoRA: the weight's magnitude is trained apart from its direction."""
+    lora_plus: float = 1.0
+    """LoRA+: the adapters' B learns so many times as fast as their A."""
     epochs: int = 10
     """Passes over the training examples, both phases together."""
     switch_epoch: int = 3
     """Epochs of SFT before DPO takes over: 0 is DPO alone, --epochs is SFT alone."""
     pairs: str | None = None
     """How preference pairs are made; None: the task's first construction."""
-    beta: float = 0.1
-    """DPO's price of leaving the reference, per nat."""
+    pair_samples: int = 8
+    """Continuations per sonnet that best-vs-worst pairs are chosen from."""
+    loss: Literal["sigmoid", "ipo", "ipo-mean", "hinge", "simpo", "orpo"] = "sigmoid"
+    """The preference loss after the handoff; sigmoid is DPO's own."""
+    beta: float | None = None
+    """Price of leaving the reference, per nat (simpo: scale; orpo: weight); None: the loss's."""
     label_smoothing: float = 0.0
     """Probability that a preference is the wrong way round (conservative DPO), below 0.5."""
     sft_weight: float = 0.0
-    """Weight of an SFT term on the chosen completion within DPO."""
+    """Weight of an SFT term on the chosen completion within the preference loss."""
+    target_margin: float | None = None
+    """The margin that simpo asks of the rewards; None: its default."""
     sft_learning_rate: float | None = None
     """Peak of SFT's schedule: linear warm-up over a tenth, then half a cosine to 0."""
     dpo_learning_rate: float | None = None
@@ -81,6 +95,14 @@ class Config:
     """Keep only so many training examples."""
     dev_examples: int | None = None
     """Keep only so many dev examples."""
+    evaluate_every: int = 1
+    """Epochs between evaluations; a phase's last epoch is always evaluated."""
+    samples: int | None = None
+    """Continuations per sonnet and evaluation; None: 4."""
+    temperature: float | None = None
+    """Sampling temperature of the continuations; None: the course's 1.2."""
+    top_p: float | None = None
+    """Probability mass that continuations are sampled from; None: the course's 0.9."""
     precision: Literal["fp32", "bf16"] | None = None
     """Arithmetic of the forward pass over fp32 weights; None: bf16 on CUDA, else fp32."""
     device: str | None = None
@@ -104,9 +126,10 @@ class Config:
                 f"unknown pairs {self.pairs!r} for {self.task}; expected {' or '.join(offered)}"
             )
         handoff_phases(self.epochs, self.switch_epoch)
-        check_options(self.beta, self.label_smoothing, self.sft_weight)
+        self.preference_loss()
         self.lora()
-        for name in ("batch_size", "accumulation", "train_examples", "dev_examples"):
+        for name in ("batch_size", "accumulation", "train_examples", "dev_examples",
+                     "pair_samples", "evaluate_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{_flag(name)} is {value}; expected at least 1")
@@ -121,8 +144,21 @@ class Config:
 
     def lora(self) -> LoRAConfig | None:
         """The adapters' shape; None where all weights are trained."""
-        adapters = LoRAConfig(self.rank, self.alpha, self.lora_dropout, self.targets)
+        adapters = LoRAConfig(
+            self.rank, self.alpha, self.lora_dropout, self.targets,
+            layers=self.layers, rank_pattern=self.rank_pattern, dora=self.dora,
+        )
         return adapters if self.parameterization == "lora" else None
+
+    def preference_loss(self) -> PreferenceLoss:
+        """What trains after the handoff."""
+        return PreferenceLoss(
+            self.loss, self.beta, self.label_smoothing, self.sft_weight, self.target_margin
+        )
+
+    def sampling(self) -> dict[str, float | None]:
+        """How a task that generates text samples it."""
+        return {"n_samples": self.samples, "temperature": self.temperature, "top_p": self.top_p}
 
 
 def with_defaults(config: Config) -> Config:
@@ -137,6 +173,7 @@ def with_defaults(config: Config) -> Config:
         **DEFAULTS[config.task],
         **{name: rate * TUNED_WIDTH / width for name, rate in rates.items()},
         "pairs": TASKS[config.task].preferences[0],
+        "beta": config.preference_loss().beta,
         "device": device,
         "precision": "bf16" if device.startswith("cuda") else "fp32",
         "out": Path("runs", run_name(config)),

@@ -1,24 +1,30 @@
 """Scores as they go into a record: each with its interval and its direction."""
 
+from pathlib import Path
+
+import torch
+
 from experiments.seeds import numpy_generator, torch_generator
 from experiments.statistics import bootstrap_interval
 from experiments.training import autocast
 from minigpt import GPT, get_tokenizer
-from tasks import Task
+from minigpt.files import open_tensors, save_tensors
+from tasks import Evaluation, Metric, Task
 
 
-def score(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> dict:
-    """Every metric of `policy` on a split with a 95 % bootstrap interval, and texts to look at.
-
-    Samples and resamples come from the same streams every time, so that two epochs differ by
-    their weights alone.
-    """
+def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> Evaluation:
+    """The metrics of `policy` on a split; every evaluation samples from the same stream, so that
+    two epochs differ by their weights alone."""
     device = policy.wte.weight.device
     with autocast(device, precision):
-        evaluation = task.evaluate(
+        return task.evaluate(
             policy, get_tokenizer(policy), split,
             generator=torch_generator(seed, "evaluation", device=str(device)),
         )
+
+
+def describe(evaluation: Evaluation, *, seed: int) -> dict:
+    """Every metric with its 95 % bootstrap interval, and texts to look at, as JSON."""
     scores = {
         name: {
             "value": metric.value,
@@ -28,6 +34,20 @@ def score(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> 
         for name, metric in evaluation.metrics.items()
     }
     return {"scores": scores, "samples": list(evaluation.samples)}
+
+
+def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:
+    """Keep the addends of every metric, so that arms can be compared without evaluating again."""
+    # Copies, since metrics may share their addends and the format wants each tensor by itself.
+    tensors = {name: torch.tensor(metric.statistics) for name, metric in metrics.items()}
+    save_tensors(path, tensors, {})
+
+
+def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
+    """The metrics that `save_statistics` kept; raises InputError if the file is not whole."""
+    with open_tensors(path) as file:
+        return {name: Metric(file.get_tensor(name).numpy(), *task.metrics[name])
+                for name in file.keys()}
 
 
 def evaluations(records: list[dict]) -> list[dict]:

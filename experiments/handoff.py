@@ -1,22 +1,32 @@
 """SFT, then DPO from a given epoch on: `python -m experiments.handoff --switch-epoch 3`.
 
+`--grid` compares handoffs (`experiments.handoff_grid`); its own options follow it.
+
 Epochs 1..switch_epoch train on gold completions. Then the policy as it stands becomes the frozen
 reference, preference pairs are made, and the remaining epochs train on DPO. Switching at 0 is DPO
 alone, at the last epoch SFT alone.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
+from torch.optim import AdamW
 from tqdm import tqdm
 
 from experiments.checkpoint import save_checkpoint
 from experiments.command import command_line
 from experiments.config import Config, identity, with_defaults
-from experiments.evaluation import best_epoch, evaluations, score
+from experiments.evaluation import (
+    best_epoch,
+    describe,
+    evaluate,
+    evaluations,
+    save_statistics,
+)
 from experiments.phases import PhaseData, dpo_data, load_pairs, save_pairs, sft_data
 from experiments.policy import make_policy, restore_policy, save_policy
 from experiments.report import epoch_line, print_summary, write_report
@@ -24,10 +34,12 @@ from experiments.runs import RunFolder, open_run
 from experiments.schedule import Phase, handoff_phases, warmup_cosine
 from experiments.seeds import numpy_generator, torch_generator, torch_seed
 from experiments.training import autocast, make_optimizer, train
+from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
 from minigpt.errors import InputError
+from minigpt.files import make_folder
 from objectives import weights_fingerprint
-from tasks import Task, build_pairs, get_task
+from tasks import Task, build_pairs, describe_pairs, get_task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
 WARMUP = 0.1  # of a phase's steps
@@ -58,7 +70,7 @@ def run(config: Config) -> Result | None:
     """
     config = with_defaults(config)
     limits = {"train": config.train_examples, "dev": config.dev_examples}
-    task = get_task(config.task, config.data, limits=limits)
+    task = get_task(config.task, config.data, limits=limits, **config.sampling())
     phases = handoff_phases(config.epochs, config.switch_epoch)
     policy, adapted = make_policy(
         config.model, dropout=config.dropout, device=config.device, lora=config.lora(),
@@ -90,7 +102,7 @@ class Handoff:
         self.folder = folder
         self.sft = sft
         self.tokenizer = get_tokenizer(policy)
-        self.optimizer = make_optimizer(policy, weight_decay=config.weight_decay)
+        self.optimizer = self._fresh_optimizer()
         self.epoch = 0  # at work in this epoch; 0 is the evaluation before any training
         self.done = 0  # steps done in it
         self.step = 0  # steps done in all
@@ -103,7 +115,9 @@ class Handoff:
         self._restore()
         if self.epoch == 0:
             floors = self.task.floors("dev", generator=numpy_generator(self.config.seed, "floors"))
-            self.folder.update(floors=floors)
+            trained, total = trainable_parameters(self.policy)
+            self.folder.update(parameters={"trained": trained, "total": total}, floors=floors,
+                               ceilings=self.task.ceilings("dev"))
             self._evaluate("untuned")
             self._next_epoch()
         for phase in phases:
@@ -114,14 +128,16 @@ class Handoff:
             data = self.sft if phase.objective == "sft" else self._dpo_data()
             while self.epoch <= phase.last:
                 self._train_epoch(phase, data)
-                self._evaluate(phase.objective)
+                if self.epoch % self.config.evaluate_every == 0 or self.epoch == phase.last:
+                    self._evaluate(phase.objective)
                 self._next_epoch()
 
     def finish(self) -> Result:
         """Score the best epoch's weights on test, once, and write the report."""
         best = best_epoch(self.epochs, self.task.headline)
         restore_policy(self.policy, self.folder.path / "best")
-        test = self._score("test") if "test" in self.task.scored_splits else None
+        scored = "test" in self.task.scored_splits
+        test = self._score("test", f"test-{best['epoch']:02}") if scored else None
         self.folder.update(best=best, last=self.epochs[-1], test=test)
         result = Result(self.folder.path, self.epochs, best, test, self.folder.record["floors"])
         write_report(result, self.folder, self.task)
@@ -162,7 +178,7 @@ class Handoff:
 
     def _begin(self, phase: Phase) -> None:
         """A fresh optimizer; for DPO also the reference and the preference pairs."""
-        self.optimizer = make_optimizer(self.policy, weight_decay=self.config.weight_decay)
+        self.optimizer = self._fresh_optimizer()
         if phase.objective != "dpo":
             return
         config, examples = self.config, self.task.examples("train")
@@ -172,6 +188,7 @@ class Handoff:
             pairs = build_pairs(
                 config.pairs, self.task, self.policy, self.tokenizer, examples,
                 generator=torch_generator(config.seed, "pairs", device=config.device),
+                n_samples=config.pair_samples,
             )
         if not pairs:
             raise InputError(f"no {config.pairs} pair has two different sides; expected some")
@@ -180,23 +197,27 @@ class Handoff:
         self.folder.update(reference={
             "epoch": phase.first - 1,
             "weights": weights_fingerprint(self.policy),
-            "pairs": len(pairs),
-            "pairs_without_difference": len(examples) - len(pairs),
+            "pairs": describe_pairs(pairs, examples),
         })
+
+    def _fresh_optimizer(self) -> AdamW:
+        config = self.config
+        return make_optimizer(
+            self.policy, weight_decay=config.weight_decay, lora_plus=config.lora_plus
+        )
 
     def _dpo_data(self) -> PhaseData:
         config = self.config
         return dpo_data(
             load_pairs(self.folder.path / "pairs.jsonl"), self.task, self.tokenizer, self.policy,
             reference=self.folder.record["reference"]["weights"], precision=config.precision,
-            folder=self.folder.path, beta=config.beta, label_smoothing=config.label_smoothing,
-            sft_weight=config.sft_weight,
+            folder=self.folder.path, loss=config.preference_loss(),
         )
 
     def _evaluate(self, phase: str) -> None:
         """Score the policy on dev, log it, and keep the weights if no epoch was better."""
         started = time.monotonic()
-        scored = self._score("dev")
+        scored = self._score("dev", f"dev-{self.epoch:02}")
         record = {
             "step": self.step, "epoch": self.epoch, "phase": phase, "split": "dev",
             "seconds": round(self.seconds, 3),
@@ -208,9 +229,14 @@ class Handoff:
             save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
         print(epoch_line(record, self.config.epochs), flush=True)
 
-    def _score(self, split: str) -> dict:
-        return score(self.policy, self.task, split,
-                     seed=self.config.seed, precision=self.config.precision)
+    def _score(self, split: str, name: str) -> dict:
+        config = self.config
+        evaluation = evaluate(
+            self.policy, self.task, split, seed=config.seed, precision=config.precision
+        )
+        folder = make_folder(self.folder.path / "evaluations")
+        save_statistics(folder / f"{name}.safetensors", evaluation.metrics)
+        return describe(evaluation, seed=config.seed)
 
     def _next_epoch(self) -> None:
         self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
@@ -233,8 +259,14 @@ class Handoff:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run from the command line."""
-    command_line(Config, run, argv)
+    """Run from the command line; with --grid, every handoff that the paper compares."""
+    argv = sys.argv[1:] if argv is None else argv
+    if "--grid" in argv:
+        from experiments import handoff_grid  # here, since it builds on this module
+
+        handoff_grid.main([argument for argument in argv if argument != "--grid"])
+    else:
+        command_line(Config, run, argv)
 
 
 if __name__ == "__main__":

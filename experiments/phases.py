@@ -15,11 +15,12 @@ from minigpt.errors import InputError
 from minigpt.files import write_text
 from minigpt.tokenizer import Tokenizer
 from objectives import (
-    DPO,
     SFT,
     Batch,
     CachedReference,
     Objective,
+    PreferenceLoss,
+    PreferenceObjective,
     load_or_compute,
     precompute,
     weights_fingerprint,
@@ -68,14 +69,12 @@ def dpo_data(
     tokenizer: Tokenizer,
     policy: GPT,
     *,
+    loss: PreferenceLoss,
     reference: str,
     precision: str,
     folder: Path,
-    beta: float,
-    label_smoothing: float,
-    sft_weight: float,
 ) -> PhaseData:
-    """Preference pairs for DPO, with the reference's log-probs from `folder` or computed now.
+    """Preference pairs for a loss, with the reference's log-probs from `folder` or computed now.
 
     `reference` is the fingerprint of the reference's weights. Where the log-probs must be computed,
     `policy` has to be the reference still; InputError if it has moved on.
@@ -85,8 +84,25 @@ def dpo_data(
                  end_of_text=task.end_of_text)
         for side in ([(p.prompt, p.chosen) for p in pairs], [(p.prompt, p.rejected) for p in pairs])
     )
-    lengths = np.maximum(chosen.lengths, rejected.lengths)
+    cached = None
+    if loss.uses_reference:
+        cached = CachedReference(_reference_logps(
+            policy, chosen, rejected, reference=reference, precision=precision, folder=folder
+        ))
+    return PhaseData(
+        PreferenceObjective(loss, cached),
+        np.maximum(chosen.lengths, rejected.lengths),
+        lambda index: pair_batch(chosen, rejected, index),
+        dropout=False,  # the reference was read without, and noise would drown the margins
+    )
+
+
+def _reference_logps(
+    policy: GPT, chosen: Sequences, rejected: Sequences, *, reference: str, precision: str,
+    folder: Path,
+) -> torch.Tensor:
     device = policy.wte.weight.device
+    lengths = np.maximum(chosen.lengths, rejected.lengths)
 
     def compute() -> torch.Tensor:
         if weights_fingerprint(policy) != reference:
@@ -95,7 +111,7 @@ def dpo_data(
         batches = (pair_batch(chosen, rejected, index).to(device)
                    for index in length_buckets(lengths, REFERENCE_BATCH))
         with autocast(device, precision):
-            return precompute(policy, batches, len(pairs))
+            return precompute(policy, batches, len(lengths))
 
     key = {
         "weights": reference,
@@ -104,13 +120,7 @@ def dpo_data(
         "device": device.type,
         "torch": torch.__version__,
     }
-    logps = load_or_compute(folder, key, compute).to(device)
-    return PhaseData(
-        DPO(CachedReference(logps), beta, label_smoothing, sft_weight),
-        lengths,
-        lambda index: pair_batch(chosen, rejected, index),
-        dropout=False,  # the reference was read without, and noise would drown the margins
-    )
+    return load_or_compute(folder, key, compute).to(device)
 
 
 def _fingerprint(*sides: Sequences) -> str:

@@ -38,7 +38,8 @@ def print_summary(
               f"{steps * phase.epochs:,} steps of {config.batch_size}, "
               f"learning rate {peak:g}, fresh AdamW")
         if phase.objective == "dpo":
-            print(f"           {config.pairs} pairs, beta {config.beta:g}, "
+            loss = config.preference_loss()
+            print(f"           {config.pairs} pairs, {loss.name} loss, beta {loss.beta:g}, "
                   f"reference: the policy after epoch {phase.first - 1}")
     print(f"record     {config.out}, seed {config.seed}", flush=True)
 

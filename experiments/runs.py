@@ -114,7 +114,7 @@ def _open_record(run: RunFolder, config: dict, resume: bool) -> None:
         raise InputError(f"{run.path} already holds a run; "
                          "continue it with --resume or choose another folder with --out")
     else:
-        run.record = _read_record(record_path)
+        run.record = read_record(record_path)
         differing = [key for key in sorted({*config, *run.record["config"]})
                      if config.get(key) != run.record["config"].get(key)]
         if differing:
@@ -124,7 +124,7 @@ def _open_record(run: RunFolder, config: dict, resume: bool) -> None:
     run.update(status="running")
 
 
-def _read_record(path: Path) -> dict:
+def read_record(path: Path) -> dict:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["config"]

@@ -63,7 +63,7 @@ def test_a_run_leaves_its_whole_record(finished):
                      "checkpoint.safetensors", "pairs.jsonl", "reference", "best", "last"}
     record = json.loads((finished.folder / "run.json").read_text())
     assert record["status"] == "finished" and record["config"]["seed"] == 0
-    assert record["reference"]["epoch"] == 1 and record["reference"]["pairs"] == 12
+    assert record["reference"]["epoch"] == 1 and record["reference"]["pairs"]["pairs"] == 12
     assert set(record["versions"]) >= {"torch", "numpy"} and record["peak_memory_mib"] > 0
     assert (finished.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(finished.folder.glob(".*tmp"))
@@ -308,4 +308,5 @@ def test_defaults_suit_the_task():
     assert sonnet.batch_size < paraphrase.batch_size
     assert lora.sft_learning_rate > sonnet.sft_learning_rate
     unset = {name for name, value in identity(sonnet).items() if value is None}
-    assert unset == {"data", "train_examples", "dev_examples"}
+    assert unset == {"data", "train_examples", "dev_examples", "layers", "target_margin",
+                     "samples", "temperature", "top_p"}  # the last three are the task's to fill

@@ -1,0 +1,58 @@
+"""More data or more epochs: `python -m experiments.data_scale`."""
+
+from dataclasses import dataclass
+
+from experiments.claims import MARGINS, PAPER_METRICS, Claim
+from experiments.command import command_line
+from experiments.study import Arm, Study
+from experiments.study_report import run_study
+from tasks import get_task
+
+
+@dataclass(frozen=True)
+class Config(Study):
+    """Compare subsets of the training data at an equal number of training steps."""
+
+    shares: tuple[float, ...] = (0.25, 0.5, 1.0)
+    """Shares of the training examples; an arm on half of them makes twice the epochs."""
+
+    name = "data-scale"
+    title = "More data against more epochs"
+    question = "SFT at an equal budget of steps: fewer examples are seen more often."
+
+    def sizes(self) -> list[int]:
+        """Training examples of each arm."""
+        limits = {"train": self.train_examples}
+        examples = len(get_task(self.task, self.data, limits=limits).examples("train"))
+        return [max(1, round(share * examples)) for share in self.shares]
+
+    def arms(self) -> list[Arm]:
+        arms = []
+        for share, size in zip(self.shares, self.sizes()):
+            repeats = round(1 / share)
+            arms.append(self.arm(
+                f"{size:,} examples x {repeats * self.epochs}", train_examples=size,
+                epochs=repeats * self.epochs, switch_epoch=repeats * self.epochs,
+                evaluate_every=repeats,
+            ))
+        return arms
+
+    def claims(self) -> list[Claim]:
+        few, *_, all_of_them = (arm.name for arm in self.arms())
+        return [
+            Claim("more data beat more epochs on less", "diversity beats repetition",
+                  all_of_them, few, metric, "more", MARGINS[metric])
+            for metric in PAPER_METRICS[self.task]
+        ]
+
+
+run = run_study
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    command_line(Config, run, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a plan will take, from a moment's measurement."""
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from experiments import handoff
+from experiments.config import Config
+from experiments.runner import finished
+from tasks import get_task
+
+STEPS = 3  # of each phase in a measurement
+SCORED = 8  # dev examples in it
+
+
+def print_plan(configs: Sequence[Config], jobs: int) -> None:
+    """Print every run with its estimated minutes, and how long all of them will take."""
+    distinct = list({config.out: config for config in configs}.values())
+    speeds: dict[tuple, dict[str, float]] = {}
+    total = 0.0
+    for config in distinct:
+        if finished(config):
+            print(f"finished   {config.out}")
+            continue
+        key = (config.task, config.model, config.parameterization, config.rank, config.precision)
+        if key not in speeds:
+            speeds[key] = _measure(config)
+        seconds = _seconds(config, speeds[key])
+        total += seconds
+        print(f"{seconds / 60:6.1f} min {config.out}")
+    print(f"in all     {len(distinct)} runs, about {total / 60:.0f} minutes of work one after "
+          f"another ({jobs} at a time)", flush=True)
+
+
+def _measure(config: Config) -> dict[str, float]:
+    """Seconds per step of each phase and per dev example, from a tiny run of the same kind."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        result = handoff.run(replace(
+            config, epochs=2, switch_epoch=1, train_examples=STEPS * config.batch_size,
+            dev_examples=SCORED, evaluate_every=1, resume=False, out=Path(folder) / "run",
+        ))
+        _, sft, dpo = result.epochs
+    return {"sft": sft["seconds"] / STEPS, "dpo": dpo["seconds"] / STEPS,
+            "dev": dpo["evaluation_seconds"] / SCORED}
+
+
+def _seconds(config: Config, speed: dict[str, float]) -> float:
+    limits = {"train": config.train_examples, "dev": config.dev_examples}
+    task = get_task(config.task, config.data, limits=limits)
+    steps = -(-len(task.examples("train")) // config.batch_size)
+    evaluations = config.epochs // config.evaluate_every + 1
+    return (steps * config.switch_epoch * speed["sft"]
+            + steps * (config.epochs - config.switch_epoch) * speed["dpo"]
+            + evaluations * len(task.examples("dev")) * speed["dev"])

@@ -1,0 +1,67 @@
+"""What no learning scores: `python -m experiments.floors --task sonnet`.
+
+A score means little until one knows what copying, guessing and the gold text itself score under
+the same protocol.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.command import command_line
+from experiments.display import METRICS, show
+from experiments.seeds import numpy_generator
+from tasks import get_task
+
+
+@dataclass(frozen=True)
+class Config:
+    """Score the floors, which need no model, and the gold text."""
+
+    task: str = "sonnet"
+    """sonnet or paraphrase."""
+    data: Path | None = None
+    """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
+    split: str = "dev"
+    """dev, or test where its right answers are known."""
+    train_examples: int | None = None
+    """Learn the paraphrase floors from so many training examples only."""
+    seed: int = 0
+    """Decides what the random floors draw."""
+
+
+def run(config: Config) -> dict[str, dict[str, float]]:
+    """Print and return the floors and the ceiling: name -> metric -> value."""
+    task = get_task(config.task, config.data, limits={"train": config.train_examples})
+    generator = numpy_generator(config.seed, "floors")
+    rows = task.floors(config.split, generator=generator) | task.ceilings(config.split)
+    print(table(rows))
+    return rows
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """A line per floor, a column per metric; ± is the standard deviation over draws."""
+    names = [name for name in METRICS if any(name in scores for scores in rows.values())]
+    lines = [["", *(METRICS[name].short for name in names)]]
+    for title, scores in rows.items():
+        lines.append([title, *(_cell(name, scores) for name in names)])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+        for line in lines
+    )
+
+
+def _cell(name: str, scores: dict[str, float]) -> str:
+    if name not in scores:
+        return "-"
+    spread = f" ± {show(name, scores[f'{name}_sd'])}" if f"{name}_sd" in scores else ""
+    return show(name, scores[name]) + spread
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    command_line(Config, run, argv)
+
+
+if __name__ == "__main__":
+    main()

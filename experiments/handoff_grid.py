@@ -1,0 +1,74 @@
+"""When SFT should hand over to DPO: `python -m experiments.handoff --grid`."""
+
+from dataclasses import dataclass
+
+from experiments.claims import MARGINS, PAPER_METRICS, Claim
+from experiments.command import command_line
+from experiments.study import Arm, Study
+from experiments.study_report import run_study
+
+METHODS = {"full": "full", "lora": "LoRA"}
+
+
+@dataclass(frozen=True)
+class Config(Study):
+    """Compare SFT alone, DPO alone, and DPO after some epochs of SFT, for full and LoRA."""
+
+    switch_epochs: tuple[int, ...] | None = None
+    """Epochs of SFT before DPO; None: 0, three tenths of the epochs, and all but one."""
+    methods: tuple[str, ...] = ("full", "lora")
+    """Parameterizations to cross them with."""
+
+    name = "handoff-grid"
+    title = "SFT, DPO, and the handoff between them"
+    question = ("The same number of epochs in every arm: SFT alone, DPO alone, or SFT for some "
+                "epochs and DPO for the rest. Scores are those after the last epoch.")
+
+    def switches(self) -> tuple[int, ...]:
+        """The handoffs, without SFT alone."""
+        if self.switch_epochs is not None:
+            return self.switch_epochs
+        return tuple(sorted({0, max(1, round(0.3 * self.epochs)), max(1, self.epochs - 1)}))
+
+    def arms(self) -> list[Arm]:
+        return [
+            self.arm(_name(method, switch), parameterization=method, switch_epoch=switch)
+            for method in self.methods for switch in (self.epochs, *self.switches())
+        ]
+
+    def claims(self) -> list[Claim]:
+        claims = []
+        for method in self.methods:
+            alone = _name(method, self.epochs)
+            for metric in PAPER_METRICS[self.task]:
+                margin = MARGINS[metric]
+                for switch in self.switches():
+                    handoff = _name(method, switch)
+                    text = (f"{METHODS[method]}: DPO alone matches SFT alone" if switch == 0 else
+                            f"{METHODS[method]}: DPO after epoch {switch} adds about nothing")
+                    claims.append(Claim(text, "about nothing", handoff, alone, metric, "same",
+                                        margin))
+                after_sft = [switch for switch in self.switches() if switch]
+                if len(after_sft) > 1:
+                    late, early = max(after_sft), min(after_sft)
+                    claims.append(Claim(
+                        f"{METHODS[method]}: a late handoff ({late}) does as an early one "
+                        f"({early})", "about the same", _name(method, late),
+                        _name(method, early), metric, "same", margin))
+        return claims
+
+
+def _name(method: str, switch: int) -> str:
+    return f"{METHODS[method]}, switch {switch}"
+
+
+run = run_study
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    command_line(Config, run, argv)
+
+
+if __name__ == "__main__":
+    main()
