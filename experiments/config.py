@@ -94,7 +94,7 @@ class Config:
     train_examples: int | None = None
     """Keep only so many training examples."""
     dev_examples: int | None = None
-    """Keep only so many dev examples."""
+    """Keep only so many examples of dev and of test."""
     evaluate_every: int = 1
     """Epochs between evaluations; a phase's last epoch is always evaluated."""
     samples: int | None = None

@@ -69,7 +69,8 @@ def run(config: Config) -> Result | None:
     afterwards.
     """
     config = with_defaults(config)
-    limits = {"train": config.train_examples, "dev": config.dev_examples}
+    limits = {"train": config.train_examples, "dev": config.dev_examples,
+              "test": config.dev_examples}
     task = get_task(config.task, config.data, limits=limits, **config.sampling())
     phases = handoff_phases(config.epochs, config.switch_epoch)
     policy, adapted = make_policy(

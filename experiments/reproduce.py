@@ -14,6 +14,7 @@ from experiments import (
     handoff_grid,
     pair_construction,
     parameterization,
+    smoke,
 )
 from experiments.claims import PAPER_METRICS, show_value
 from experiments.command import command_line
@@ -22,7 +23,6 @@ from experiments.estimate import print_plan
 from experiments.results import load_results
 from experiments.runner import run_all
 from experiments.runs import environment
-from experiments.smoke import made_up_questions
 from experiments.study import Study
 from experiments.study_report import HOW_TO_READ, make_task, report_study
 from experiments.tuning import BUDGET, tune, tuning_arms
@@ -95,7 +95,9 @@ def run(config: Config) -> Path | None:
 
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
-    bases = _bases(_smoke(config) if config.smoke else config)
+    if config.smoke:
+        config = _smoke(config)
+    bases = _bases(config)
     for base in bases:
         for study in _studies(base, config):
             study.check()
@@ -118,12 +120,11 @@ def run(config: Config) -> Path | None:
 
 def _smoke(config: Config) -> Config:
     """The same plan in small."""
-    questions = made_up_questions(make_folder(config.out / "made-up-questions"))
-    small = dict(epochs=2, seeds=(0, 1), train_examples=8, dev_examples=4, batch_size=4)
+    questions = smoke.made_up_questions(make_folder(config.out / "made-up-questions"))
     return replace(
         config, device="cpu",
-        sonnet=replace(config.sonnet, **small),
-        paraphrase=replace(config.paraphrase, data=questions, **small),
+        sonnet=replace(config.sonnet, **smoke.PLAN),
+        paraphrase=replace(config.paraphrase, data=questions, **smoke.PLAN),
     )
 
 
@@ -157,6 +158,8 @@ def _studies(base: Study, config: Config) -> list[Study]:
         options = {key: getattr(base, key) for key in STUDY_OPTIONS}
         if name == "dpo_hyperparameters":
             options["seeds"] = base.seeds[:1]
+        if config.smoke:
+            options |= smoke.OPTIONS.get(name, {})
         studies.append(EXPERIMENTS[name](**options))
     return studies
 

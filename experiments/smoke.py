@@ -1,9 +1,19 @@
-"""Made-up question pairs, so that the paraphrase task can be tried where Quora's are not at hand.
+"""The study in small: `python -m experiments.reproduce --smoke`.
+
+Every experiment, table and figure on a handful of examples, with made-up question pairs where
+Quora's are not at hand. It shows that everything works; its scores mean nothing.
 """
 
 from pathlib import Path
 
 from minigpt.files import write_text
+
+PLAN = {"epochs": 2, "seeds": (0, 1), "train_examples": 8, "dev_examples": 4, "batch_size": 4}
+OPTIONS = {  # fewer arms, where there are many of a kind
+    "parameterization": {"ranks": (4,)},
+    "dpo_hyperparameters": {"betas": (0.1,), "rate_factors": (1.0, 3.0)},
+    "data_scale": {"shares": (0.5, 1.0)},
+}
 
 SAME = ("How do I learn {}?", "What is the best way to learn {}?")
 OTHER = "Why is {} hard?"

@@ -1,0 +1,166 @@
+"""The study: plans, runs that are never repeated, kill -9, one report."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import data_scale, floors, handoff_grid, pair_construction, parameterization
+from experiments.dpo_hyperparameters import Config as Hyperparameters
+from experiments.reproduce import Config, Plan, run
+from minigpt import GPT, GPTConfig, save_pretrained
+from minigpt.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+SHAPE = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
+SMALL = {"epochs": 2, "train_examples": 8, "dev_examples": 2, "batch_size": 4, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A model small enough to train in a moment, with the verse model's vocabulary."""
+    folder = tmp_path_factory.mktemp("model")
+    save_pretrained(GPT(SHAPE, generator=torch.Generator().manual_seed(0)), folder)
+    return str(folder)
+
+
+def comparison(model: str, out: Path, **options) -> parameterization.Config:
+    return parameterization.Config(
+        **{**SMALL, "model": model, "out": out, "ranks": (4,), "seeds": (0, 1), **options}
+    )
+
+
+def scores(report: str) -> list[str]:
+    """The lines of a report that time and memory do not touch, cut after the scores."""
+    lines = [line for line in report.splitlines() if "s/epoch" not in line.split("|")[1:4]]
+    return [re.sub(r"\| [\d,]+ \| [\d.]+ \| [\d,]+ \|.*", "", line) for line in lines
+            if "faster" not in line]
+
+
+def test_a_comparison_reports_every_arm_and_claim(model, tmp_path):
+    results = parameterization.run(comparison(model, tmp_path))
+    assert [result.name for result in results] == ["full", "LoRA r = 4"]
+    assert all(len(result.runs) == 2 for result in results)
+    text = (tmp_path / "parameterization-sonnet" / "report.md").read_text()
+    page = (tmp_path / "parameterization-sonnet" / "report.html").read_text()
+    for claim in comparison(model, tmp_path).claims():
+        assert claim.text in text and claim.text in page
+    for floor in ("random sonnet", "random lines", "nearest sonnet", "prompt only", "gold"):
+        assert floor in text
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert (tmp_path / "parameterization-sonnet" / target).is_file(), target
+    assert "data:image/png;base64," in page and "http" not in page
+    assert not list(tmp_path.glob("runs/*/best")), "weights of finished runs are dropped"
+
+
+def test_finished_runs_are_not_repeated(model, tmp_path):
+    parameterization.run(comparison(model, tmp_path, seeds=(0,)))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
+    parameterization.run(comparison(model, tmp_path, seeds=(0, 1)))
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
+    assert len(before) == 2 and len(after) == 4 and before.items() <= after.items()
+
+
+def test_arms_that_two_experiments_share_are_one_run(model, tmp_path):
+    shared = {**SMALL, "model": model, "out": tmp_path, "seeds": (0,)}
+    full = parameterization.Config(**shared).arms()[0]
+    grid = handoff_grid.Config(**shared)
+    alone = grid.arms()[0]
+    assert alone.name == "full, switch 2"
+    assert grid.configs(alone)[0].out == grid.configs(full)[0].out
+
+
+def test_kill_9_and_start_again_give_the_report_of_an_unbroken_run(model, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    parameterization.run(comparison(model, whole))
+    command = [sys.executable, "-m", "experiments.parameterization", "--model", model,
+               "--out", str(broken), "--ranks", "4", "--seeds", "0", "1", "--epochs", "2",
+               "--train-examples", "8", "--dev-examples", "2", "--batch-size", "4",
+               "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env=os.environ)
+    deadline = time.monotonic() + 120
+    while len(list(broken.glob("runs/*/run.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in broken.glob("runs/*/run.json")
+                if '"finished"' in path.read_text()}
+    time.sleep(1.0)  # the run that was at work notices that nobody waits for it
+    parameterization.run(comparison(model, broken))
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
+    reports = [(folder / "parameterization-sonnet" / "report.md").read_text()
+               for folder in (whole, broken)]
+    assert scores(reports[0]) == scores(reports[1])
+
+
+def test_bad_plans_are_refused_before_anything_runs(model, tmp_path):
+    for options, message in (
+        ({"seeds": (0, 0)}, "seed 0 twice"),
+        ({"ranks": (4, 4)}, "arm LoRA r = 4 twice"),
+        ({"seeds": ()}, "names no seed"),
+        ({"jobs": 0}, "--jobs is 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            parameterization.run(comparison(model, tmp_path, **options))
+    with pytest.raises(InputError, match="each once"):
+        run(Config(tasks=("sonnet", "sonnet"), out=tmp_path))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_is_named_and_finished_work_stays(model, tmp_path):
+    parameterization.run(comparison(model, tmp_path, seeds=(0,)))
+    kept = sorted(tmp_path.glob("runs/*/run.json"))
+    with pytest.raises(InputError, match="failed .*finished is kept"):
+        parameterization.run(comparison(model, tmp_path, seeds=(0,), data=tmp_path / "gone",
+                                        precision="bf16"))
+    assert sorted(tmp_path.glob("runs/*/run.json")) == kept
+    kept[0].write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        parameterization.run(comparison(model, tmp_path, seeds=(0,)))
+
+
+def test_equal_budgets_of_steps(tmp_path):
+    study = data_scale.Config(**{**SMALL, "train_examples": 8}, shares=(0.25, 0.5, 1.0))
+    steps = [arm.config.epochs * arm.config.train_examples for arm in study.arms()]
+    assert steps == [16, 16, 16]
+
+
+def test_every_experiment_names_its_arms_once():
+    for study in (parameterization.Config(), handoff_grid.Config(), pair_construction.Config(),
+                  Hyperparameters(), data_scale.Config()):
+        study.check()
+        names = {arm.name for arm in study.arms()}
+        assert {name for claim in study.claims() for name in (claim.a, claim.b)} <= names
+
+
+def test_a_dry_run_estimates_and_does_nothing(model, tmp_path, capsys):
+    assert parameterization.run(comparison(model, tmp_path, dry_run=True)) is None
+    assert re.search(r"4 runs, about \d+ minutes", capsys.readouterr().out)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_floors_stand_in_a_table(capsys):
+    rows = floors.run(floors.Config())
+    shown = capsys.readouterr().out
+    assert 24.5 < rows["prompt only"]["chrf"] < 25.0 and "prompt only" in shown
+
+
+def test_smoke(tmp_path):
+    """Every experiment of both tasks with the verse model, and a report that has it all."""
+    out = run(Config(smoke=True, out=tmp_path, jobs=2, sonnet=Plan(), paraphrase=Plan()))
+    text, page = ((out / name).read_text() for name in ("report.md", "report.html"))
+    for title in ("Full fine-tuning against LoRA", "SFT, DPO, and the handoff between them",
+                  "How preference pairs are made", "DPO's options and relatives",
+                  "More data against more epochs", "Learning rates"):
+        assert title in text and title.replace("'", "&#x27;") in page
+    assert page.count("data:image/png;base64,") == text.count(".png)") == 11
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert (out / target).is_file(), target
+    assert "nan" not in text
