@@ -20,26 +20,18 @@ from tqdm import tqdm
 from experiments.checkpoint import save_checkpoint
 from experiments.command import command_line
 from experiments.config import Config, identity, with_defaults
-from experiments.evaluation import (
-    best_epoch,
-    describe,
-    evaluate,
-    evaluations,
-    save_statistics,
-)
-from experiments.phases import PhaseData, dpo_data, load_pairs, save_pairs, sft_data
+from experiments.evaluation import best_epoch, describe, evaluate, evaluations, save_statistics
+from experiments.phases import PhaseData, dpo_data, hand_over, load_pairs, sft_data
 from experiments.policy import make_policy, restore_policy, save_policy
 from experiments.report import epoch_line, print_summary, write_report
 from experiments.runs import RunFolder, open_run
 from experiments.schedule import Phase, handoff_phases, warmup_cosine
 from experiments.seeds import numpy_generator, torch_generator, torch_seed
-from experiments.training import autocast, make_optimizer, train
+from experiments.training import make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
-from minigpt.errors import InputError
 from minigpt.files import make_folder
-from objectives import weights_fingerprint
-from tasks import Task, build_pairs, describe_pairs, get_task
+from tasks import Task, get_task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
 WARMUP = 0.1  # of a phase's steps
@@ -180,32 +172,13 @@ class Handoff:
     def _begin(self, phase: Phase) -> None:
         """A fresh optimizer; for DPO also the reference and the preference pairs."""
         self.optimizer = self._fresh_optimizer()
-        if phase.objective != "dpo":
-            return
-        config, examples = self.config, self.task.examples("train")
-        print(f"handoff: the reference is the policy after epoch {phase.first - 1}; "
-              f"making {config.pairs} pairs", flush=True)
-        with autocast(self.policy.wte.weight.device, config.precision):
-            pairs = build_pairs(
-                config.pairs, self.task, self.policy, self.tokenizer, examples,
-                generator=torch_generator(config.seed, "pairs", device=config.device),
-                n_samples=config.pair_samples,
-            )
-        if not pairs:
-            raise InputError(f"no {config.pairs} pair has two different sides; expected some")
-        save_pairs(self.folder.path / "pairs.jsonl", pairs)
-        save_policy(self.policy, self.folder.path / "reference", base_model_name=config.model)
-        self.folder.update(reference={
-            "epoch": phase.first - 1,
-            "weights": weights_fingerprint(self.policy),
-            "pairs": describe_pairs(pairs, examples),
-        })
+        if phase.objective == "dpo":
+            hand_over(self.config, self.task, self.policy, self.tokenizer, self.folder,
+                      epoch=phase.first - 1)
 
     def _fresh_optimizer(self) -> AdamW:
-        config = self.config
-        return make_optimizer(
-            self.policy, weight_decay=config.weight_decay, lora_plus=config.lora_plus
-        )
+        decay, lora_plus = self.config.weight_decay, self.config.lora_plus
+        return make_optimizer(self.policy, weight_decay=decay, lora_plus=lora_plus)
 
     def _dpo_data(self) -> PhaseData:
         config = self.config

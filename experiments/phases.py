@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.config import Config
+from experiments.policy import save_policy
+from experiments.runs import RunFolder
+from experiments.seeds import torch_generator
 from experiments.training import autocast
 from minigpt import GPT
 from minigpt.errors import InputError
@@ -25,7 +29,7 @@ from objectives import (
     precompute,
     weights_fingerprint,
 )
-from tasks import PreferencePair, Task
+from tasks import PreferencePair, Task, build_pairs, describe_pairs
 from tasks.batching import Sequences, length_buckets, pair_batch, sequence_batch, tokenise
 
 REFERENCE_BATCH = 32  # pairs; a forward alone takes larger batches than a training step
@@ -61,6 +65,30 @@ def sft_data(task: Task, tokenizer: Tokenizer, n_positions: int) -> tuple[PhaseD
         SFT(), sequences.lengths, lambda index: sequence_batch(sequences, index), dropout=True
     )
     return data, sequences
+
+
+def hand_over(
+    config: Config, task: Task, policy: GPT, tokenizer: Tokenizer, folder: RunFolder, *, epoch: int
+) -> None:
+    """Make the preference pairs and keep the reference: the policy as it stands after `epoch`."""
+    print(f"handoff: the reference is the policy after epoch {epoch}; "
+          f"making {config.pairs} pairs", flush=True)
+    examples = task.examples("train")
+    with autocast(policy.wte.weight.device, config.precision):
+        pairs = build_pairs(
+            config.pairs, task, policy, tokenizer, examples,
+            generator=torch_generator(config.seed, "pairs", device=config.device),
+            n_samples=config.pair_samples,
+        )
+    if not pairs:
+        raise InputError(f"no {config.pairs} pair has two different sides; expected some")
+    save_pairs(folder.path / "pairs.jsonl", pairs)
+    save_policy(policy, folder.path / "reference", base_model_name=config.model)
+    folder.update(reference={
+        "epoch": epoch,
+        "weights": weights_fingerprint(policy),
+        "pairs": describe_pairs(pairs, examples),
+    })
 
 
 def dpo_data(

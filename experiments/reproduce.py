@@ -192,7 +192,8 @@ def _write(out: Path, studies: list[Study], tuning: list[Block]) -> None:
         Paragraph(HOW_TO_READ),
         Heading("The paper's claims"), *claims,
         *sections,
-        Heading("Learning rates"), *tuning,
+        Heading("Learning rates"),
+        *(tuning or [Paragraph("Not tuned here: the defaults of `experiments.handoff`.")]),
         Heading("Where this was run"),
         Paragraph(f"Commit {machine['commit']}, Python {machine['python']}, "
                   f"torch {machine['versions']['torch']}, {where}."),

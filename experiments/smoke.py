@@ -8,10 +8,13 @@ from pathlib import Path
 
 from minigpt.files import write_text
 
-PLAN = {"epochs": 2, "seeds": (0, 1), "train_examples": 8, "dev_examples": 4, "batch_size": 4}
+PLAN = {"epochs": 2, "seeds": (0, 1), "train_examples": 8, "dev_examples": 2, "batch_size": 4}
 OPTIONS = {  # fewer arms, where there are many of a kind
     "parameterization": {"ranks": (4,)},
-    "dpo_hyperparameters": {"betas": (0.1,), "rate_factors": (1.0, 3.0)},
+    "handoff_grid": {"methods": ("full",)},
+    "dpo_hyperparameters": {
+        "betas": (0.1,), "rate_factors": (1.0, 3.0), "losses": ("ipo", "simpo"),
+    },
     "data_scale": {"shares": (0.5, 1.0)},
 }
 
