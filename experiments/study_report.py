@@ -125,9 +125,9 @@ def arms_table(
         cells = [_show_arm(result, name, noise[name]) for name in names]
         rows.append([result.name, *cells, *_costs(result), _links(result)])
     arms = len(rows)
-    untuned = results[0].runs[0].epochs[0]["scores"]
+    untuned = {name: results[0].values(name)[:, 0].mean() for name in names}
     blank = ["", "", "", ""]
-    rows.append(["untuned", *(show_value(name, untuned[name]["value"]) for name in names), *blank])
+    rows.append(["untuned", *(show_value(name, untuned[name]) for name in names), *blank])
     for kind in ("floors", "ceilings"):
         for title, scores in record[kind].items():
             shown = [_show_floor(name, scores) for name in names]
