@@ -1,5 +1,6 @@
 """What the README shows works as it stands there."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -12,11 +13,12 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"^(?:\.venv/bin/)?python -m experiments\.handoff(.*?)(?:#.*)?$", README,
                       re.MULTILINE)
-ELSEWHERE = ("--help", "gpt2", "DIR", "--resume")  # need the network, the user's data or a run
+ELSEWHERE = ("--help", "gpt2", "DIR", "--resume", "--grid")  # need the network, data, a run, time
+MODULES = sorted(set(re.findall(r"python -m (experiments\.\w+)", README)))
 
 
 def test_all_examples_are_seen():
-    assert len(PYTHON) == 2 and len(COMMANDS) == 8
+    assert len(PYTHON) == 2 and len(COMMANDS) == 9
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=["notebook", "parts"])
@@ -34,6 +36,13 @@ def test_commands_are_accepted(command, tmp_path, monkeypatch, capsys):
     arguments = [a for a in shlex.split(command) if a != "--dry-run"]
     handoff.main([*arguments, "--dry-run"])
     assert "phase" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_command_explains_itself(module, capsys):
+    with pytest.raises(SystemExit) as exit:
+        importlib.import_module(module).main(["--help"])
+    assert exit.value.code == 0 and "--" in capsys.readouterr().out
 
 
 def test_every_file_that_the_readme_names_exists():
