@@ -15,7 +15,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
        max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2, h3 { line-height: 1.2; margin-top: 2.2rem; }
 .table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; min-width: 56rem; font-size: 0.85rem;
+        font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 0.3rem 0.7rem; border-bottom: 1px solid #ddd;
          vertical-align: top; }
 th { border-bottom: 2px solid #888; }
