@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.display import METRICS
+from experiments.display import show
 
 SECONDS = "seconds"  # of training per epoch; its units are the epochs
 # Judged on the paper's own metric and on one that tells models apart.
@@ -33,7 +33,4 @@ class Claim:
 
 def show_value(metric: str, value: float) -> str:
     """A value in the units in which people read it."""
-    if metric == SECONDS:
-        return f"{value:.2f} s"
-    display = METRICS[metric]
-    return f"{display.factor * value:.{display.decimals}f}"
+    return f"{value:.2f} s" if metric == SECONDS else show(metric, value)

@@ -1,6 +1,7 @@
 """More data or more epochs: `python -m experiments.data_scale`."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from experiments.claims import MARGINS, PAPER_METRICS, Claim
 from experiments.command import command_line
@@ -20,6 +21,7 @@ class Config(Study):
     title = "More data against more epochs"
     question = "SFT at an equal budget of steps: fewer examples are seen more often."
 
+    @cached_property
     def sizes(self) -> list[int]:
         """Training examples of each arm."""
         limits = {"train": self.train_examples}
@@ -28,7 +30,7 @@ class Config(Study):
 
     def arms(self) -> list[Arm]:
         arms = []
-        for share, size in zip(self.shares, self.sizes()):
+        for share, size in zip(self.shares, self.sizes):
             repeats = round(1 / share)
             arms.append(self.arm(
                 f"{size:,} examples x {repeats * self.epochs}", train_examples=size,

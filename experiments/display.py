@@ -1,5 +1,6 @@
 """How metrics are shown to people: in tables, in figures, on the screen."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -34,6 +35,19 @@ def show(name: str, value: float) -> str:
     """A value of the metric `name`, in the units in which people read it."""
     metric = METRICS[name]
     return f"{metric.factor * value:.{metric.decimals}f}"
+
+
+def show_floor(name: str, scores: dict[str, float]) -> str:
+    """A floor's score, with its standard deviation over draws where it was drawn."""
+    spread = f" ± {show(name, scores[f'{name}_sd'])}" if f"{name}_sd" in scores else ""
+    return show(name, scores[name]) + spread
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table as lines, its columns padded to their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+            for row in rows]
 
 
 def show_with_interval(name: str, score: dict) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.command import command_line
-from experiments.display import METRICS, show
+from experiments.display import METRICS, align, show_floor
 from experiments.seeds import numpy_generator
 from tasks import get_task
 
@@ -41,21 +41,11 @@ def run(config: Config) -> dict[str, dict[str, float]]:
 def table(rows: dict[str, dict[str, float]]) -> str:
     """A line per floor, a column per metric; ± is the standard deviation over draws."""
     names = [name for name in METRICS if any(name in scores for scores in rows.values())]
-    lines = [["", *(METRICS[name].short for name in names)]]
+    cells = [["", *(METRICS[name].short for name in names)]]
     for title, scores in rows.items():
-        lines.append([title, *(_cell(name, scores) for name in names)])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-        for line in lines
-    )
-
-
-def _cell(name: str, scores: dict[str, float]) -> str:
-    if name not in scores:
-        return "-"
-    spread = f" ± {show(name, scores[f'{name}_sd'])}" if f"{name}_sd" in scores else ""
-    return show(name, scores[name]) + spread
+        shown = [show_floor(name, scores) if name in scores else "-" for name in names]
+        cells.append([title, *shown])
+    return "\n".join(align(cells))
 
 
 def main(argv: list[str] | None = None) -> None:

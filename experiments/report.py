@@ -1,7 +1,7 @@
 """What a reader sees of a run: the plan, a line per epoch, the table, the figure, the samples."""
 
 from experiments.config import Config
-from experiments.display import METRICS, show, show_with_interval
+from experiments.display import METRICS, align, show_floor, show_with_interval
 from experiments.figure import draw_curves
 from experiments.phases import PhaseData
 from experiments.schedule import Phase
@@ -64,22 +64,14 @@ def table(epochs: list[dict], best: dict, test: dict | None, floors: dict) -> st
     for record in epochs:
         add(f"epoch {record['epoch']}", record["phase"], record["scores"])
     for floor, scores in floors.items():
-        rows.append([floor, "floor", *(_show_floor(name, scores) for name in names)])
+        shown = [show_floor(name, scores) if name in scores else "-" for name in names]
+        rows.append([floor, "floor", *shown])
     for title, record in (("best", best), ("last", epochs[-1])):
         add(f"{title}: epoch {record['epoch']}", record["phase"], record["scores"])
     if test:
         add(f"test: epoch {best['epoch']}", best["phase"], test["scores"])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths)).rstrip() for r in rows]
+    lines = align(rows)
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
-def _show_floor(name: str, scores: dict[str, float]) -> str:
-    """A floor, with its standard deviation over draws where it was drawn."""
-    if name not in scores:
-        return "-"
-    spread = f" ± {show(name, scores[name + '_sd'])}" if name + "_sd" in scores else ""
-    return show(name, scores[name]) + spread
 
 
 def write_report(result, folder, task: Task) -> None:

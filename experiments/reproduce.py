@@ -25,7 +25,7 @@ from experiments.runner import run_all
 from experiments.runs import environment
 from experiments.study import Study
 from experiments.study_report import HOW_TO_READ, make_task, report_study
-from experiments.tuning import BUDGET, tune, tuning_arms
+from experiments.tuning import BUDGET, tune, tuning_configs
 from minigpt.errors import InputError
 from minigpt.files import make_folder
 from tasks.registry import TASKS
@@ -168,9 +168,8 @@ def _all_configs(bases: list[Study], config: Config) -> list:
     """Every run of the plan, the tuning's included, at the learning rates before tuning."""
     configs = []
     for base in bases:
-        tuning = tuning_arms(base).values() if config.tune else []
-        first = replace(base, seeds=base.seeds[:1])
-        configs += [c for arms in tuning for arm in arms for c in first.configs(arm)]
+        tuning = tuning_configs(base).values() if config.tune else []
+        configs += [c for of_method in tuning for c in of_method]
         configs += [c for study in _studies(base, config) for arm in study.arms()
                     for c in study.configs(arm)]
     return configs

@@ -35,9 +35,10 @@ class Run:
         """The evaluations on dev, the untuned model's first."""
         return evaluations(RunFolder(self.folder).logged())
 
-    def metrics(self, epoch: int) -> dict[str, Metric]:
-        """Every metric on dev after an epoch, with its addends."""
-        path = self.folder / "evaluations" / f"dev-{epoch:02}.safetensors"
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric on dev after the last epoch, with its addends."""
+        path = self.folder / "evaluations" / f"dev-{self.epochs[-1]['epoch']:02}.safetensors"
         return load_statistics(path, self.task)
 
     @property
@@ -62,7 +63,7 @@ class ArmResult:
         """One metric at the end of each seed's run; "seconds" is that of the training."""
         if name == "seconds":
             return [run.seconds_per_epoch for run in self.runs]
-        return [run.metrics(run.epochs[-1]["epoch"])[name] for run in self.runs]
+        return [run.metrics[name] for run in self.runs]
 
     def values(self, name: str) -> np.ndarray:
         """The metric by seed and epoch, the untuned model first: (S, E + 1)."""

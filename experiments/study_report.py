@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims import PAPER_METRICS, SECONDS, UNITS, Claim, show_value
-from experiments.display import METRICS
+from experiments.display import METRICS, show_floor
 from experiments.document import Block, Heading, Link, Paragraph, Picture, Table, write_document
 from experiments.estimate import print_plan
 from experiments.results import ArmResult, load_results
@@ -130,7 +130,7 @@ def arms_table(
     rows.append(["untuned", *(show_value(name, untuned[name]) for name in names), *blank])
     for kind in ("floors", "ceilings"):
         for title, scores in record[kind].items():
-            shown = [_show_floor(name, scores) for name in names]
+            shown = [show_floor(name, scores) if name in scores else "" for name in names]
             rows.append([f"{kind.removesuffix('s')}: {title}", *shown, *blank])
     header = ["arm", *map(_heading, names), "trained parameters", "s/epoch", "peak MiB", "runs"]
     return Table(header, rows, rules=frozenset({arms}))
@@ -150,13 +150,6 @@ def _costs(result: ArmResult) -> list[str]:
     memory = max(run.record["peak_memory_mib"] for run in result.runs)
     return [f"{result.runs[0].record['parameters']['trained']:,}", f"{seconds:.1f}",
             f"{memory:,.0f}"]
-
-
-def _show_floor(name: str, scores: dict[str, float]) -> str:
-    if name not in scores:
-        return ""
-    spread = f" ± {show_value(name, scores[name + '_sd'])}" if name + "_sd" in scores else ""
-    return show_value(name, scores[name]) + spread
 
 
 def _links(result: ArmResult) -> list[Link]:

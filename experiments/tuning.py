@@ -4,13 +4,13 @@ LoRA wants a higher rate than full fine-tuning, so one rate for both, or a rate 
 them, would decide a comparison before it is made.
 """
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
-from experiments.config import with_defaults
+from experiments.config import Config, with_defaults
 from experiments.evaluation import best_epoch
 from experiments.results import Run
 from experiments.runner import run_all
-from experiments.study import Arm, Study
+from experiments.study import Study
 from tasks import Task
 
 BUDGET = {  # of each tuning run; there are as many runs per method as FACTORS, with one seed
@@ -21,19 +21,19 @@ FACTORS = (1 / 3, 1.0, 3.0)  # of the default rate
 METHODS = ("full", "lora")
 
 
-def tuning_arms(study: Study) -> dict[str, list[Arm]]:
+def tuning_configs(study: Study) -> dict[str, list[Config]]:
     """Short runs of SFT at every rate, by method."""
     budget = {name: min(value, getattr(study, name) or value)
               for name, value in BUDGET[study.task].items()}
-    shared = {field.name: getattr(study, field.name) for field in fields(Study)}
-    short = replace(Study(**shared), **budget, seeds=study.seeds[:1], sft_learning_rates=())
-    arms = {}
+    short = replace(study, **budget, seeds=study.seeds[:1], sft_learning_rates=())
+    configs = {}
     for method in METHODS:
         default = with_defaults(short.arm(method, parameterization=method).config)
         rates = [factor * default.sft_learning_rate for factor in FACTORS]
-        arms[method] = [short.arm(f"{method}, rate {rate:.2g}", parameterization=method,
-                                  sft_learning_rate=rate) for rate in rates]
-    return arms
+        arms = [short.arm(f"{method}, rate {rate:.2g}", parameterization=method,
+                          sft_learning_rate=rate) for rate in rates]
+        configs[method] = [config for arm in arms for config in short.configs(arm)]
+    return configs
 
 
 def tune(study: Study, task: Task) -> tuple[Study, dict[str, dict[float, float]]]:
@@ -41,17 +41,15 @@ def tune(study: Study, task: Task) -> tuple[Study, dict[str, dict[float, float]]
 
     The best is the rate whose best epoch has the best headline score on dev.
     """
-    arms = tuning_arms(study)
-    configs = {arm.name: study_config for method in METHODS for arm in arms[method]
-               for study_config in replace(study, seeds=study.seeds[:1]).configs(arm)}
-    run_all(list(configs.values()), study.jobs)
+    configs = tuning_configs(study)
+    run_all([config for method in METHODS for config in configs[method]], study.jobs)
     scores: dict[str, dict[float, float]] = {}
     chosen = []
     sign = 1 if task.metrics[task.headline].larger_is_better else -1
     for method in METHODS:
         scores[method] = {}
-        for arm in arms[method]:
-            best = best_epoch(Run(configs[arm.name].out, task).epochs, task.headline)
-            scores[method][arm.config.sft_learning_rate] = best["scores"][task.headline]["value"]
+        for config in configs[method]:
+            best = best_epoch(Run(config.out, task).epochs, task.headline)
+            scores[method][config.sft_learning_rate] = best["scores"][task.headline]["value"]
         chosen.append((method, max(scores[method], key=lambda rate: sign * scores[method][rate])))
     return replace(study, sft_learning_rates=tuple(chosen)), scores
