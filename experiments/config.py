@@ -15,8 +15,8 @@ from objectives import PreferenceLoss
 from tasks.registry import TASKS
 
 DEFAULTS = {
-    "sonnet": {"batch_size": 8, "dropout": 0.1},
-    "paraphrase": {"batch_size": 32, "dropout": 0.1},
+    "sonnet": {"batch_size": 8},
+    "paraphrase": {"batch_size": 32},
 }
 # Peaks for the verse model. Wider models take smaller steps, in inverse proportion (Yang et al.,
 # 2022, arXiv 2203.03466). LoRA takes larger ones than full fine-tuning. LOG.md has the tuning.
@@ -89,7 +89,7 @@ class Config:
     """Examples (or pairs) of one optimizer step."""
     accumulation: int = 1
     """Microbatches that a step is cut into, to save memory; the step stays the same."""
-    dropout: float | None = None
+    dropout: float = 0.0
     """Dropout probability inside the model, in SFT; DPO runs without."""
     train_examples: int | None = None
     """Keep only so many training examples."""

@@ -24,7 +24,7 @@ from experiments.results import load_results
 from experiments.runner import run_all
 from experiments.runs import environment
 from experiments.study import Study
-from experiments.study_report import HOW_TO_READ, make_task, report_study
+from experiments.study_report import HOW_TO_READ, make_task, report_study, seed_noise
 from experiments.tuning import BUDGET, tune, tuning_configs
 from minigpt.errors import InputError
 from minigpt.files import make_folder
@@ -53,7 +53,9 @@ class Plan:
     epochs: int = 10
     """Passes over the training examples in every arm."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Every arm is run once with each; dpo_hyperparameters with the first alone."""
+    """Every arm is run once with each."""
+    one_seed: tuple[Name, ...] = ("dpo_hyperparameters",)
+    """Experiments that make do with the first seed, and with the noise that others measured."""
     train_examples: int | None = None
     """Keep only so many training examples."""
     dev_examples: int | None = None
@@ -156,7 +158,7 @@ def _studies(base: Study, config: Config) -> list[Study]:
         if name == "pair_construction" and len(TASKS[base.task].preferences) < 2:
             continue
         options = {key: getattr(base, key) for key in STUDY_OPTIONS}
-        if name == "dpo_hyperparameters":
+        if name in getattr(config, base.task).one_seed:
             options["seeds"] = base.seeds[:1]
         if config.smoke:
             options |= smoke.OPTIONS.get(name, {})
@@ -178,10 +180,15 @@ def _all_configs(bases: list[Study], config: Config) -> list:
 def _write(out: Path, studies: list[Study], tuning: list[Block]) -> None:
     claims: list[Block] = []
     sections: list[Block] = []
+    tasks = {study: make_task(study) for study in studies}
+    results = {study: load_results(study, tasks[study]) for study in studies}
     for study in studies:
-        task = make_task(study)
         folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
-        table, section = report_study(study, load_results(study, task), task, folder)
+        alike = {tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
+                 for other in studies for arm in results[other]
+                 if (other.task, other.model) == (study.task, study.model)}
+        noise = seed_noise(alike.values(), tasks[study])
+        table, section = report_study(study, results[study], tasks[study], folder, noise=noise)
         if table:
             claims += [Heading(f"{study.title}: {study.task}, {study.model}", 3), *table]
         sections += section

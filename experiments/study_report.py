@@ -1,6 +1,6 @@
 """What a reader sees of a study: figures, a table per experiment, a verdict per claim."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from experiments.claims import PAPER_METRICS, SECONDS, UNITS, Claim, show_value
 from experiments.display import METRICS, show_floor
 from experiments.document import Block, Heading, Link, Paragraph, Picture, Table, write_document
 from experiments.estimate import print_plan
+from experiments.pair_table import pair_blocks
 from experiments.results import ArmResult, load_results
 from experiments.runner import run_all
 from experiments.seeds import numpy_generator
@@ -41,7 +42,7 @@ def run_study(study: Study) -> list[ArmResult] | None:
     task = make_task(study)
     results = load_results(study, task)
     folder = study.out / f"{study.name}-{study.task}"
-    claims, section = report_study(study, results, task, folder)
+    claims, section = report_study(study, results, task, folder, noise=seed_noise(results, task))
     write_document(folder, study.title, [Paragraph(HOW_TO_READ), *claims, *section])
     print(f"report: {folder}/report.md and report.html")
     return results
@@ -53,13 +54,18 @@ def make_task(study: Study) -> Task:
     return get_task(study.task, study.data, limits=limits)
 
 
+def seed_noise(results: Collection[ArmResult], task: Task) -> dict[str, SeedNoise]:
+    """What another seed does to each metric, pooled over all arms."""
+    return {name: pooled_seed_noise(result.metrics(name) for result in results)
+            for name in (*task.metrics, SECONDS)}
+
+
 def report_study(
-    study: Study, results: Sequence[ArmResult], task: Task, folder: Path
+    study: Study, results: Sequence[ArmResult], task: Task, folder: Path, *,
+    noise: dict[str, SeedNoise],
 ) -> tuple[list[Block], list[Block]]:
     """The claims' table (none without claims), and the experiment's own part of the report."""
     folder.mkdir(parents=True, exist_ok=True)
-    noise = {name: pooled_seed_noise(result.metrics(name) for result in results)
-             for name in (*task.metrics, SECONDS)}
     record = results[0].runs[0].record
     figures = draw_study(study, results, record["floors"], folder)
     section = [
@@ -67,6 +73,7 @@ def report_study(
         Paragraph(study.question),
         *(Picture(path, caption) for path, caption in figures),
         arms_table(results, task, noise, record),
+        *pair_blocks(results),
     ]
     judged = [(claim, *judge_claim(claim, results, noise[claim.metric], task=study.task,
                                    floors=record["floors"])) for claim in study.claims()]

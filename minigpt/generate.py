@@ -6,10 +6,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.errors import InputError
 from minigpt.model import GPT
+
+BLOCK = 128  # tokens whose probabilities are added up together
 
 
 class KVCache:
@@ -173,22 +176,42 @@ def sample(
         probs = _truncate(probs, top_k, 1.0 if top_p is None else top_p)
     # The inverse of the distribution function. As 1 - uniform is never 0, the first place where
     # the function reaches it is a step up: a token of probability 0 is never picked.
-    cumulative = probs.cumsum(dim=-1, dtype=torch.float64)  # (B, V)
-    target = (1 - uniform[:, None]) * cumulative[:, -1:]  # (B, 1)
-    return torch.searchsorted(cumulative, target).squeeze(-1)
+    total = probs.sum(dim=-1, dtype=torch.float64)
+    return _first_reaching(probs, (1 - uniform) * total)
 
 
 def _truncate(probs: Tensor, top_k: int | None, top_p: float) -> Tensor:
     """Probabilities (B, V) with zeros for all tokens outside the top k and the nucleus."""
-    ranked = _descending(probs)[:, :top_k]  # (B, k)
-    mass = ranked.cumsum(dim=-1, dtype=torch.float64)
-    before = mass - ranked  # what the likelier tokens hold
-    n_kept = (before < top_p * mass[:, -1:]).sum(dim=-1, keepdim=True)  # (B, 1)
-    least = ranked.gather(-1, n_kept - 1)
-    above = probs > least
-    tied = probs == least
-    places = n_kept - above.sum(dim=-1, keepdim=True)  # for as many of the tied, lower ones first
-    return probs * (above | (tied & (tied.cumsum(dim=-1) <= places)))
+    V = probs.size(-1)
+    ranked = _descending(probs) if top_k is None else probs.topk(min(top_k + 1, V)).values
+    likeliest = ranked[:, :top_k]
+    share = top_p * likeliest.sum(dim=-1, dtype=torch.float64)
+    last = _first_reaching(likeliest, share)[:, None]  # the place of the last one kept
+    least = ranked.gather(-1, last)  # (B, 1)
+    kept = probs >= least
+    if (least == ranked.gather(-1, (last + 1).clamp(max=ranked.size(-1) - 1))).any():
+        # More tokens are as likely as the last one than there are places left; lower ones first.
+        above, tied = probs > least, probs == least
+        places = last + 1 - above.sum(dim=-1, keepdim=True)
+        kept = above | (tied & (tied.cumsum(dim=-1) <= places))
+    return probs * kept
+
+
+def _first_reaching(values: Tensor, target: Tensor) -> Tensor:
+    """The first place in each row of values (B, V) at which the sum so far is target (B,) or more.
+
+    For 0 < target <= the row's sum. A running sum is slow, so that the block with the place is
+    found first, from the sums of the blocks.
+    """
+    blocks = pad(values, (0, -values.size(-1) % BLOCK)).view(len(values), -1, BLOCK)
+    sums = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)  # (B, V / BLOCK)
+    block = torch.searchsorted(sums, target[:, None].clamp(max=sums[:, -1:]))  # (B, 1)
+    before = torch.where(block > 0, sums.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    rows = torch.arange(len(values), device=values.device)
+    within = blocks[rows, block[:, 0]].cumsum(dim=-1, dtype=torch.float64)  # (B, BLOCK)
+    # Rounding must not carry the target beyond the block, where it would find no step up.
+    rest = (target[:, None] - before).clamp(max=within[:, -1:])
+    return (block * BLOCK + torch.searchsorted(within, rest))[:, 0]
 
 
 def _descending(values: Tensor) -> Tensor:

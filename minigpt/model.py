@@ -37,14 +37,27 @@ class CausalSelfAttention(nn.Module):
         mask = None
         if cache is not None:
             k, v, mask = cache.append(k, v)  # (B, H, S, D) twice, (B, 1, T, S)
-        y = F.scaled_dot_product_attention(
-            q, k, v,
-            attn_mask=mask,
-            is_causal=cache is None,
-            dropout_p=self.dropout.p if self.training else 0.0,
-        )  # (B, H, T, D)
+        y = attend(q, k, v, mask, self.dropout.p if self.training else 0.0)  # (B, H, T, D)
         y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
         return self.dropout(self.c_proj(y))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Attention of q (B, H, T, D) over k and v (B, H, S, D): softmax(q k' / sqrt(D)) v, (B, H, T, D).
+
+    `mask` (B, 1, T, S) says who may look where; None is causal, with T = S. `dropout` is the
+    probability with which a weight of the softmax is dropped.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout
+        )
+    # Written out, because PyTorch's fused attention is slow on CPUs: its backward, and all in bf16.
+    T, S = q.size(2), k.size(2)
+    hidden = q.new_ones(T, S, dtype=torch.bool).triu(1) if mask is None else ~mask
+    bias = q.new_zeros(hidden.shape).masked_fill(hidden, -math.inf)
+    scores = (q / math.sqrt(q.size(3))) @ k.transpose(2, 3) + bias  # (B, H, T, S)
+    return F.dropout(scores.softmax(dim=-1), dropout) @ v
 
 
 class MLP(nn.Module):
