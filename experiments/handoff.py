@@ -67,7 +67,7 @@ def run(config: Config) -> Result | None:
     phases = handoff_phases(config.epochs, config.switch_epoch)
     policy, adapted = make_policy(
         config.model, dropout=config.dropout, device=config.device, lora=config.lora(),
-        generator=torch_generator(config.seed, "init"),
+        precision=config.precision, generator=torch_generator(config.seed, "init"),
     )
     data, sequences = sft_data(task, get_tokenizer(policy), policy.config.n_positions)
     print_summary(config, task, policy, adapted, phases, data, sequences)

@@ -14,11 +14,19 @@ def make_policy(
     dropout: float,
     device: str,
     lora: LoRAConfig | None,
+    precision: str,
     generator: torch.Generator,
 ) -> tuple[GPT, list[str]]:
-    """A pretrained model, and the names of the layers that got LoRA adapters (none without)."""
+    """A pretrained model, and the names of the layers that got LoRA adapters (none without).
+
+    In "bf16" the frozen weights beside adapters are kept in bf16. Autocast would round them all
+    the same, but anew in every forward, and it keeps no copy of what is not trained.
+    """
     policy = load_pretrained(model, dropout=dropout, device=device)
     adapted = inject(policy, lora, generator=generator) if lora else []
+    if precision == "bf16":
+        for layer in lora_layers(policy).values():
+            layer.base.to(torch.bfloat16)
     return policy, adapted
 
 

@@ -42,12 +42,12 @@ def train(
             group["lr"] = learning_rate * group["ratio"]
         model.train(dropout)
         metrics = accumulate_gradients(model, microbatches, objective, precision=precision)
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+        metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield {
-            **{name: value.item() for name, value in metrics.items()},
-            "grad_norm": grad_norm.item(),
+            # Together, since every number fetched by itself would wait for the device.
+            **dict(zip(metrics, torch.stack([*metrics.values()]).tolist())),
             "learning_rate": learning_rate,
             "num_tokens": sum(batch.inputs.numel() for batch in microbatches),
         }

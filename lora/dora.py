@@ -30,9 +30,9 @@ class DoRALinear(LoRALinear):
         super().__init__(base, *args, **kwargs)
         self.lora_magnitude_vector = nn.Parameter(self._row_norms())  # m, by PEFT's name
 
-    def adapt(self, x: Tensor, y: Tensor) -> Tensor:
-        """Add the correction for inputs (..., in) to the base's outputs y (..., out)."""
-        dropped = self.dropout(x)
+    def adapted(self, x: Tensor) -> Tensor:
+        """The formula above for inputs (..., in): (..., out)."""
+        y, dropped = self.base(x), self.dropout(x)
         if self.training and self.dropout.p > 0:
             Wx = F.linear(dropped, self.base.weight)
         else:  # the base has made it already

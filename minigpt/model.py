@@ -43,7 +43,7 @@ class CausalSelfAttention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """Attention of q (B, H, T, D) over k and v (B, H, S, D): softmax(q k' / sqrt(D)) v, (B, H, T, D).
+    """softmax(q k' / sqrt(D)) v, of q (B, H, T, D) over k and v (B, H, S, D): (B, H, T, D).
 
     `mask` (B, 1, T, S) says who may look where; None is causal, with T = S. `dropout` is the
     probability with which a weight of the softmax is dropped.

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.policy import make_policy
 from experiments.schedule import Phase, handoff_phases, warmup_cosine
 from experiments.seeds import numpy_generator, torch_generator, torch_seed
 from experiments.training import make_optimizer, train, trainable
-from lora import LoRAConfig, inject
+from lora import LoRAConfig, inject, lora_layers
 from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
 from objectives import (
@@ -164,3 +165,25 @@ def test_streams_are_repeatable_and_independent():
     assert torch_seed(0, "dropout") != torch_seed(1, "dropout")
     first, again = (torch.rand(3, generator=torch_generator(0, "pairs")) for _ in range(2))
     assert torch.equal(first, again)
+
+
+def test_frozen_weights_kept_in_bf16_are_those_of_autocast():
+    """Rounding the frozen weights once or in every forward: the same training, bit for bit."""
+
+    def trained(precision: str) -> list[torch.Tensor]:
+        policy, adapted = make_policy(
+            "verse", dropout=0.0, device="cpu", lora=LoRAConfig(4), precision=precision,
+            generator=torch_generator(0, "init"),
+        )
+        assert adapted
+        kept = {layer.base.weight.dtype for layer in lora_layers(policy).values()}
+        assert kept == {torch.bfloat16 if precision == "bf16" else torch.float32}
+        prompts, completions = sequences(8, seed=0)
+        steps = [[make_batch(prompts, completions)]] * 2
+        for _ in train(policy, make_optimizer(policy), steps, SFT(), learning_rates=[1e-2] * 2,
+                       dropout=False, precision="bf16", max_grad_norm=1.0):
+            pass
+        return trainable(policy)
+
+    for kept, rounded in zip(trained("bf16"), trained("fp32")):
+        assert torch.equal(kept, rounded)
