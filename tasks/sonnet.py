@@ -21,7 +21,7 @@ from tasks.base import Evaluation, Example, Metric, Score, check_split, ratio
 from tasks.chrf import chrf_between, mean_chrf_score
 from tasks.continuations import mbr_statistics, text_statistics
 from tasks.copying import Source, copying_source
-from tasks.corruption import corrupt
+from tasks.corruption import swap_two_lines
 from tasks.likelihood import BITS_PER_CHAR, bits_per_char, preferred
 from tasks.shakespeare import GIVEN_LINES, LINES, read_sonnets
 
@@ -29,7 +29,7 @@ NUMBERS = {"train": range(1, 132), "dev": range(132, 144), "test": range(144, 15
 
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
 SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
-CORRUPTIONS = 4  # of each sonnet, for the preference accuracy
+CORRUPTIONS = 8  # of each sonnet, for the preference accuracy
 FLOOR_DRAWS = 20
 
 
@@ -103,8 +103,8 @@ class SonnetTask:
         """What the model thinks of the gold lines, and what its own continuations are worth.
 
         Of the gold: "bits_per_char", and "preference_accuracy", how often the model finds it
-        likelier than the same words out of order. Of the samples: chrF (`text_statistics` says of
-        what), chrF of one of them chosen without the gold ("chrf_mbr"), the share of their word
+        likelier than with two lines swapped. Of the samples: chrF (`text_statistics` says of what),
+        chrF of one of them chosen without the gold ("chrf_mbr"), the share of their word
         5-grams that a training sonnet has ("copy_rate"), the words of their longest run from one
         ("longest_copy"), and the shares that fit the form: samples with all fourteen lines
         ("lines"), pairs of lines that rhyme ("rhyme"), lines of 9 to 11 syllables ("syllables").
@@ -128,12 +128,15 @@ class SonnetTask:
         )
 
     def corruptions(self, examples: list[Example]) -> list[list[str]]:
-        """Each completion with lines and last words shuffled, CORRUPTIONS times.
+        """Each completion with two of its lines swapped, CORRUPTIONS times.
 
-        They are part of the task as its sonnets are: the same for every model and seed.
+        They are part of the task as its sonnets are: the same for every model and seed. They are
+        milder than the pairs "gold-vs-corrupted", which the untuned model gets right every time.
+        Raises InputError for a completion without two different lines.
         """
         generator = torch.Generator().manual_seed(0)
-        return [[corrupt(e.completion, generator) for _ in range(CORRUPTIONS)] for e in examples]
+        return [[swap_two_lines(e.completion, generator) for _ in range(CORRUPTIONS)]
+                for e in examples]
 
     @cached_property
     def _training(self) -> Source:

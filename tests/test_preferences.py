@@ -9,7 +9,6 @@ from sacrebleu.metrics import CHRF
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from tasks import Example, PreferencePair, build_pairs, describe_pairs, get_task
-from tasks.corruption import corrupt
 from tasks.preferences import CONSTRUCTIONS
 from tasks.registry import TASKS
 
@@ -60,16 +59,6 @@ def test_gold_beats_its_lines_and_last_words_shuffled(model):
     assert kept < 0.2 * sum(pair.chosen.count("\n") for pair in pairs)
     assert build("gold-vs-corrupted", task, model, examples) == pairs
     assert build("gold-vs-corrupted", task, model, examples, seed=1) != pairs
-
-
-def test_punctuation_stays_when_last_words_move():
-    text = "on the sea,\nof the 'land.'\n"
-    assert {corrupt(text, torch.Generator().manual_seed(seed)) for seed in range(40)} == {
-        text,
-        "on the 'land,\nof the sea.'\n",
-        "of the 'land.'\non the sea,\n",
-        "of the sea.'\non the 'land,\n",
-    }
 
 
 def test_pairs_without_a_difference_are_dropped(model):

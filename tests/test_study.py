@@ -158,7 +158,7 @@ def test_smoke(tmp_path):
     text, page = ((out / name).read_text() for name in ("report.md", "report.html"))
     for title in ("Full fine-tuning against LoRA", "SFT, DPO, and the handoff between them",
                   "How preference pairs are made", "DPO's options and relatives",
-                  "More data against more epochs", "Learning rates"):
+                  "More data against more epochs", "Learning rates", "Preference pairs"):
         assert title in text and title.replace("'", "&#x27;") in page
     assert page.count("data:image/png;base64,") == text.count(".png)") == 11
     for target in re.findall(r"\]\(([^)]+)\)", text):
