@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from experiments import handoff
+from experiments.allocator import keep_freed_memory
 from experiments.config import Config, identity
 from experiments.runs import read_record
 from minigpt.errors import InputError
@@ -91,6 +92,7 @@ def _start_method() -> BaseContext:
 def _start_worker(threads: int) -> None:
     """A worker's share of the cores; and it dies with the study, whose restart wants its run."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
