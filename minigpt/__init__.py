@@ -1,5 +1,6 @@
 """A GPT-2 to read, load, run and change; nothing here knows about training."""
 
+from minigpt.compile import compile
 from minigpt.config import PRESETS, GPTConfig
 from minigpt.generate import KVCache, generate
 from minigpt.model import GPT
@@ -11,6 +12,7 @@ __all__ = [
     "GPTConfig",
     "KVCache",
     "PRESETS",
+    "compile",
     "generate",
     "get_tokenizer",
     "load_pretrained",
