@@ -1,0 +1,5 @@
+"""Ours beside transformers, PEFT and TRL, and beside the floor that the machine sets.
+
+`python -m benchmarks.run` compares, `python -m benchmarks.growth` shows how cost grows. Every
+measurement is a process of its own; the library never imports this package.
+"""
