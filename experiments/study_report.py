@@ -147,6 +147,8 @@ def _show_arm(result: ArmResult, name: str, noise: SeedNoise) -> str:
     metrics = result.metrics(name)
     values = [metric.value for metric in metrics]
     low, high = arm_interval(metrics, noise, numpy_generator(0, "arm"))
+    if METRICS[name].factor == 100:  # a share, which the seeds' noise must not carry beyond its ends
+        low, high = np.clip((low, high), 0, 1)
     spread = f" ± {show_value(name, np.std(values, ddof=1))}" if len(values) > 1 else ""
     interval = f"[{show_value(name, low)}, {show_value(name, high)}]"
     return f"{show_value(name, np.mean(values))}{spread} {interval}"

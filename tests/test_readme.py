@@ -14,7 +14,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"^(?:\.venv/bin/)?python -m experiments\.handoff(.*?)(?:#.*)?$", README,
                       re.MULTILINE)
 ELSEWHERE = ("--help", "gpt2", "DIR", "--resume", "--grid")  # need the network, data, a run, time
-MODULES = sorted(set(re.findall(r"python -m (experiments\.\w+)", README)))
+MODULES = sorted(set(re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", README)))
 
 
 def test_all_examples_are_seen():
