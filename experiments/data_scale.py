@@ -6,8 +6,7 @@ from functools import cached_property
 from experiments.claims import MARGINS, PAPER_METRICS, Claim
 from experiments.command import command_line
 from experiments.study import Arm, Study
-from experiments.study_report import run_study
-from tasks import get_task
+from experiments.study_report import make_task, run_study
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,7 @@ class Config(Study):
     @cached_property
     def sizes(self) -> list[int]:
         """Training examples of each arm."""
-        limits = {"train": self.train_examples}
-        examples = len(get_task(self.task, self.data, limits=limits).examples("train"))
+        examples = len(make_task(self).examples("train"))
         return [max(1, round(share * examples)) for share in self.shares]
 
     def arms(self) -> list[Arm]:

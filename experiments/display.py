@@ -10,6 +10,11 @@ class Display(NamedTuple):
     factor: int  # from the recorded value to the shown one
     decimals: int
 
+    @property
+    def is_share(self) -> bool:
+        """Whether recorded values lie between 0 and 1, and are shown in per cent."""
+        return self.factor == 100
+
 
 METRICS = {
     "bits_per_char": Display("bits/char", "held-out bits per character (lower is better)", 1, 3),

@@ -40,7 +40,7 @@ class Config(Study):
                 for beta in self.betas for factor in self.rate_factors]
 
     def arms(self) -> list[Arm]:
-        switch = self.switch_epoch or max(1, round(0.3 * self.epochs))
+        switch = self.switch_epoch or self.early_switch
         cells = [self.arm(name, switch_epoch=switch, beta=beta, dpo_learning_rate=rate)
                  for beta, rate, name in self.heat_map()]
         smoothed = [self.arm(f"label smoothing {value:g}", switch_epoch=switch,

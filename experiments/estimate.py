@@ -20,6 +20,7 @@ def print_plan(configs: Sequence[Config], jobs: int) -> None:
     """Print every run with its estimated minutes, and how long all of them will take."""
     distinct = list({config.out: config for config in configs}.values())
     speeds: dict[tuple, dict[str, float]] = {}
+    sizes: dict[tuple, dict[str, int]] = {}
     total = 0.0
     for config in distinct:
         if finished(config):
@@ -28,7 +29,10 @@ def print_plan(configs: Sequence[Config], jobs: int) -> None:
         key = (config.task, config.model, config.parameterization, config.rank, config.precision)
         if key not in speeds:
             speeds[key] = _measure(config)
-        seconds = _seconds(config, speeds[key])
+        data = (config.task, config.data, config.train_examples, config.dev_examples)
+        if data not in sizes:
+            sizes[data] = _sizes(config)
+        seconds = _seconds(config, speeds[key], sizes[data])
         total += seconds
         print(f"{seconds / 60:6.1f} min {config.out}")
     print(f"in all     {len(distinct)} runs, about {total / 60:.0f} minutes of work one after "
@@ -47,11 +51,16 @@ def _measure(config: Config) -> dict[str, float]:
             "dev": dpo["evaluation_seconds"] / SCORED}
 
 
-def _seconds(config: Config, speed: dict[str, float]) -> float:
+def _sizes(config: Config) -> dict[str, int]:
+    """Examples of each split that a run reads."""
     limits = {"train": config.train_examples, "dev": config.dev_examples}
     task = get_task(config.task, config.data, limits=limits)
-    steps = -(-len(task.examples("train")) // config.batch_size)
+    return {split: len(task.examples(split)) for split in limits}
+
+
+def _seconds(config: Config, speed: dict[str, float], size: dict[str, int]) -> float:
+    steps = -(-size["train"] // config.batch_size)
     evaluations = config.epochs // config.evaluate_every + 1
     return (steps * config.switch_epoch * speed["sft"]
             + steps * (config.epochs - config.switch_epoch) * speed["dpo"]
-            + evaluations * len(task.examples("dev")) * speed["dev"])
+            + evaluations * size["dev"] * speed["dev"])

@@ -28,7 +28,7 @@ class Config(Study):
         """The handoffs, without SFT alone."""
         if self.switch_epochs is not None:
             return self.switch_epochs
-        return tuple(sorted({0, max(1, round(0.3 * self.epochs)), max(1, self.epochs - 1)}))
+        return tuple(sorted({0, self.early_switch, max(1, self.epochs - 1)}))
 
     def arms(self) -> list[Arm]:
         return [

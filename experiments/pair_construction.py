@@ -25,7 +25,7 @@ class Config(Study):
                 "V2 gold-vs-corrupted, V3 best-vs-worst of several samples by chrF.")
 
     def arms(self) -> list[Arm]:
-        switch = self.switch_epoch or max(1, round(0.3 * self.epochs))
+        switch = self.switch_epoch or self.early_switch
         return [
             self.arm(name, switch_epoch=switch, pairs=name,
                      **({"pair_samples": self.pair_samples} if name == "best-vs-worst" else {}))

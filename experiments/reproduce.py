@@ -113,10 +113,9 @@ def run(config: Config) -> Path | None:
             base, scores = tune(base, make_task(base))
             blocks.append(_tuning_table(base, scores))
         tuned.append(base)
-    studies = [study for base in tuned for study in _studies(base, config)]
-    run_all([c for study in studies for arm in study.arms() for c in study.configs(arm)],
-            config.jobs)
-    _write(config.out, studies, blocks)
+    plan = [_studies(base, config) for base in tuned]
+    run_all([c for studies in plan for study in studies for c in study.all_configs()], config.jobs)
+    _write(config.out, plan, blocks)
     return config.out
 
 
@@ -172,26 +171,26 @@ def _all_configs(bases: list[Study], config: Config) -> list:
     for base in bases:
         tuning = tuning_configs(base).values() if config.tune else []
         configs += [c for of_method in tuning for c in of_method]
-        configs += [c for study in _studies(base, config) for arm in study.arms()
-                    for c in study.configs(arm)]
+        configs += [c for study in _studies(base, config) for c in study.all_configs()]
     return configs
 
 
-def _write(out: Path, studies: list[Study], tuning: list[Block]) -> None:
+def _write(out: Path, plan: list[list[Study]], tuning: list[Block]) -> None:
+    """Write the report on the studies of each task and model."""
     claims: list[Block] = []
     sections: list[Block] = []
-    tasks = {study: make_task(study) for study in studies}
-    results = {study: load_results(study, tasks[study]) for study in studies}
-    for study in studies:
-        folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
-        alike = {tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
-                 for other in studies for arm in results[other]
-                 if (other.task, other.model) == (study.task, study.model)}
-        noise = seed_noise(alike.values(), tasks[study])
-        table, section = report_study(study, results[study], tasks[study], folder, noise=noise)
-        if table:
-            claims += [Heading(f"{study.title}: {study.task}, {study.model}", 3), *table]
-        sections += section
+    for studies in filter(None, plan):
+        task = make_task(studies[0])
+        results = [load_results(study, task) for study in studies]
+        arms = {tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
+                for of_study in results for arm in of_study}
+        noise = seed_noise(arms.values(), task)
+        for study, of_study in zip(studies, results):
+            folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
+            table, section = report_study(study, of_study, task, folder, noise=noise)
+            if table:
+                claims += [Heading(f"{study.title}: {study.task}, {study.model}", 3), *table]
+            sections += section
     machine = environment()
     where = machine["cuda"] or f"{machine['platform']}, {machine['threads']} threads"
     blocks = [

@@ -125,6 +125,7 @@ def _open_record(run: RunFolder, config: dict, resume: bool) -> None:
 
 
 def read_record(path: Path) -> dict:
+    """What run.json holds; raises InputError if it is damaged."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["config"]

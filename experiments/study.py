@@ -72,6 +72,11 @@ class Study:
         """What is compared, and what is held equal."""
         raise NotImplementedError
 
+    @property
+    def early_switch(self) -> int:
+        """The early handoff: after three tenths of the epochs, as the paper's after 3 of 10."""
+        return max(1, round(0.3 * self.epochs))
+
     def arms(self) -> list[Arm]:
         """The methods that the experiment compares."""
         raise NotImplementedError
@@ -110,6 +115,10 @@ class Study:
     def configs(self, arm: Arm) -> list[Config]:
         """The arm's runs, one per seed, each with its folder."""
         return [place(replace(arm.config, seed=seed), self.out) for seed in self.seeds]
+
+    def all_configs(self) -> list[Config]:
+        """Every run of every arm."""
+        return [config for arm in self.arms() for config in self.configs(arm)]
 
 
 def place(config: Config, root: Path) -> Config:

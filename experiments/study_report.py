@@ -34,7 +34,7 @@ def run_study(study: Study) -> list[ArmResult] | None:
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
     study.check()
-    configs = [config for arm in study.arms() for config in study.configs(arm)]
+    configs = study.all_configs()
     if study.dry_run:
         print_plan(configs, study.jobs)
         return None
@@ -147,7 +147,7 @@ def _show_arm(result: ArmResult, name: str, noise: SeedNoise) -> str:
     metrics = result.metrics(name)
     values = [metric.value for metric in metrics]
     low, high = arm_interval(metrics, noise, numpy_generator(0, "arm"))
-    if METRICS[name].factor == 100:  # a share, which the seeds' noise must not carry beyond its ends
+    if METRICS[name].is_share:  # the seeds' noise must not carry it beyond its ends
         low, high = np.clip((low, high), 0, 1)
     spread = f" ± {show_value(name, np.std(values, ddof=1))}" if len(values) > 1 else ""
     interval = f"[{show_value(name, low)}, {show_value(name, high)}]"
