@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lora.layer import LoRALinear
+from minigpt.linear import linear
 
 
 class DoRALinear(LoRALinear):
@@ -34,7 +34,7 @@ class DoRALinear(LoRALinear):
         """The formula above for inputs (..., in): (..., out)."""
         y, dropped = self.base(x), self.dropout(x)
         if self.training and self.dropout.p > 0:
-            Wx = F.linear(dropped, self.base.weight)
+            Wx = linear(dropped, self.base.weight)
         else:  # the base has made it already
             Wx = y if self.base.bias is None else y - self.base.bias
         g, BAx = self._gain(), self.lora_B(self.scaling * self.lora_A(dropped))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from minigpt.linear import add_product, linear, product
+
 
 def lora_linear(
     x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, scaling: float
@@ -33,16 +35,17 @@ class _LoRALinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, W, b, A, B, scaling):
-        h = x @ A.T  # (N, r)
-        y = x @ W.T if b is None else torch.addmm(b, x, W.T)
+        h = scaling * product(x, A.T)  # (N, r)
         ctx.save_for_backward(x, W, A, B, h)
         ctx.scaling = scaling
-        return y.addmm_(h, B.T, alpha=scaling)
+        return add_product(linear(x, W, b), h, B.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
         x, W, A, B, h = ctx.saved_tensors
-        gB = ctx.scaling * (g @ B)  # (N, r)
-        dx = (g @ W).addmm_(gB, A) if ctx.needs_input_grad[0] else None
-        return dx, None, None, gB.T @ x, ctx.scaling * (g.T @ h), None
+        g = g.contiguous()
+        gB = ctx.scaling * product(g, B)  # (N, r)
+        dx = add_product(product(g, W), gB, A) if ctx.needs_input_grad[0] else None
+        # dB' rather than dB: products with few rows are faster than those with few columns.
+        return dx, None, None, product(gB.T, x), product(h.T, g).T, None

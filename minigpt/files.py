@@ -70,6 +70,15 @@ def open_tensors(path: Path) -> safe_open:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
 
 
+def read_tensor(path: Path, name: str) -> Tensor:
+    """One tensor of a safetensors file, mapped by itself: its memory is free once it is copied.
+
+    Of a file that stays open, all that was ever read stays in memory.
+    """
+    with open_tensors(path) as file:
+        return file.get_tensor(name)
+
+
 def hash_file(path: Path, digest) -> str:
     """Feed a file to a digest of hashlib's, fresh or begun; the result in hexadecimal."""
     with path.open("rb") as file:

@@ -10,8 +10,10 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.errors import InputError
+from minigpt.linear import packed
 from minigpt.model import GPT
 
+SLOTS = 32  # by which a cache grows: new lengths need new kernels, and a copy of what is there
 BLOCK = 128  # tokens whose probabilities are added up together
 
 
@@ -24,11 +26,11 @@ class KVCache:
     """
 
     def __init__(self, model: GPT, n_rows: int, n_slots: int):
-        """An empty cache of `n_rows` (B) rows with room for `n_slots` (S) tokens each."""
+        """An empty cache of `n_rows` (B) rows that takes up to `n_slots` (S) tokens each."""
         self.n_slots = n_slots
         self.lengths = torch.zeros(n_rows, dtype=torch.long, device=model.wte.weight.device)  # (B,)
         self.longest = 0  # the largest of the lengths; here, so that no step waits for the device
-        self.layers = [_LayerCache(n_slots) for _ in range(model.config.n_layer)]
+        self.layers = [_LayerCache() for _ in range(model.config.n_layer)]
 
     def positions(self, T: int) -> Tensor:
         """Make room for T more tokens in every row and return their positions (B, T).
@@ -43,7 +45,8 @@ class KVCache:
         positions = self.lengths[:, None] + torch.arange(T, device=self.lengths.device)
         self.lengths = self.lengths + T
         self.longest += T
-        slots = torch.arange(self.longest, device=self.lengths.device)
+        seen = min(self.longest + -self.longest % SLOTS, self.n_slots)
+        slots = torch.arange(seen, device=self.lengths.device)
         mask = slots <= positions[:, None, :, None]  # (B, 1, T, S): itself and what stands before
         for layer in self.layers:
             layer.positions, layer.mask = positions, mask
@@ -64,8 +67,7 @@ class KVCache:
 class _LayerCache:
     """One layer's share of a KVCache, which tells it where the next tokens stand."""
 
-    def __init__(self, n_slots: int):
-        self.n_slots = n_slots
+    def __init__(self):
         self.keys: Tensor | None = None  # (B, H, S, D)
         self.values: Tensor | None = None  # (B, H, S, D)
         self.positions: Tensor | None = None  # (B, T)
@@ -73,16 +75,19 @@ class _LayerCache:
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Store k and v (B, H, T, D); return all keys, all values and who may look at them."""
-        B, H, T, D = k.shape
-        if self.keys is None:
-            # Only now is the dtype known: autocast may make it differ from the weights'. Zeros,
-            # because a hidden slot still counts 0 times its value, and 0 times NaN is NaN.
-            self.keys, self.values = k.new_zeros(2, B, H, self.n_slots, D)
+        B, H, _, D = k.shape
+        seen = self.mask.size(-1)
+        if self.keys is None:  # only now is the dtype known: autocast's may not be the weights'
+            self.keys = self.values = k.new_zeros(B, H, 0, D)
+        if self.keys.size(2) < seen:
+            # With zeros, because a hidden slot still counts 0 times its value, and 0 times NaN is
+            # NaN. No room is left behind them: of slices, products would make copies first.
+            room = (0, 0, 0, seen - self.keys.size(2))
+            self.keys, self.values = pad(self.keys, room), pad(self.values, room)
         rows = torch.arange(B, device=k.device)[:, None]  # (B, 1)
         self.keys[rows, :, self.positions] = k.transpose(1, 2)  # (B, T, H, D)
         self.values[rows, :, self.positions] = v.transpose(1, 2)
-        used = self.mask.size(-1)
-        return self.keys[:, :, :used], self.values[:, :, :used], self.mask
+        return self.keys[:, :, :seen], self.values[:, :, :seen], self.mask
 
 
 def generate(
@@ -123,7 +128,7 @@ def generate(
     if not prompts or max_new_tokens == 0:
         return [[] for _ in prompts]
     limits = [min(max_new_tokens, model.config.n_positions - len(prompt)) for prompt in prompts]
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model), packed(model.parameters()):
         return _continue(model, prompts, limits, pick, stop)
 
 
@@ -176,8 +181,7 @@ def sample(
         probs = _truncate(probs, top_k, 1.0 if top_p is None else top_p)
     # The inverse of the distribution function. As 1 - uniform is never 0, the first place where
     # the function reaches it is a step up: a token of probability 0 is never picked.
-    total = probs.sum(dim=-1, dtype=torch.float64)
-    return _first_reaching(probs, (1 - uniform) * total)
+    return _first_reaching(probs, 1 - uniform)
 
 
 def _truncate(probs: Tensor, top_k: int | None, top_p: float) -> Tensor:
@@ -185,7 +189,7 @@ def _truncate(probs: Tensor, top_k: int | None, top_p: float) -> Tensor:
     V = probs.size(-1)
     ranked = _descending(probs) if top_k is None else probs.topk(min(top_k + 1, V)).values
     likeliest = ranked[:, :top_k]
-    share = top_p * likeliest.sum(dim=-1, dtype=torch.float64)
+    share = probs.new_full((len(probs),), top_p)
     last = _first_reaching(likeliest, share)[:, None]  # the place of the last one kept
     least = ranked.gather(-1, last)  # (B, 1)
     kept = probs >= least
@@ -197,21 +201,26 @@ def _truncate(probs: Tensor, top_k: int | None, top_p: float) -> Tensor:
     return probs * kept
 
 
-def _first_reaching(values: Tensor, target: Tensor) -> Tensor:
-    """The first place in each row of values (B, V) at which the sum so far is target (B,) or more.
+def _first_reaching(values: Tensor, share: Tensor) -> Tensor:
+    """The first place in each row of values (B, V) at which the sum so far is a share of the whole.
 
-    For 0 < target <= the row's sum. A running sum is slow, so that the block with the place is
-    found first, from the sums of the blocks.
+    0 < share (B,) <= 1. A running sum is slow, so that the block with the place is found first,
+    from the sums of the blocks.
     """
-    blocks = pad(values, (0, -values.size(-1) % BLOCK)).view(len(values), -1, BLOCK)
-    sums = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)  # (B, V / BLOCK)
-    block = torch.searchsorted(sums, target[:, None].clamp(max=sums[:, -1:]))  # (B, 1)
+    V = values.size(-1)
+    whole, rest = values.split([V - V % BLOCK, V % BLOCK], dim=-1)
+    sums = torch.cat([whole.unflatten(-1, (V // BLOCK, BLOCK)).sum(dim=-1),
+                      rest.sum(dim=-1, keepdim=True)], dim=-1)
+    sums = sums.cumsum(dim=-1, dtype=torch.float64)  # (B, V / BLOCK + 1)
+    target = share[:, None] * sums[:, -1:]  # (B, 1)
+    block = torch.searchsorted(sums, target)
     before = torch.where(block > 0, sums.gather(-1, (block - 1).clamp(min=0)), 0.0)
-    rows = torch.arange(len(values), device=values.device)
-    within = blocks[rows, block[:, 0]].cumsum(dim=-1, dtype=torch.float64)  # (B, BLOCK)
+    places = block * BLOCK + torch.arange(BLOCK, device=values.device)  # (B, BLOCK)
+    inside = values.gather(-1, places.clamp(max=V - 1)).masked_fill(places >= V, 0.0)
+    within = inside.cumsum(dim=-1, dtype=torch.float64)
     # Rounding must not carry the target beyond the block, where it would find no step up.
-    rest = (target[:, None] - before).clamp(max=within[:, -1:])
-    return (block * BLOCK + torch.searchsorted(within, rest))[:, 0]
+    left = (target - before).clamp(max=within[:, -1:])
+    return (block * BLOCK + torch.searchsorted(within, left))[:, 0]
 
 
 def _descending(values: Tensor) -> Tensor:

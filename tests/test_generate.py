@@ -6,7 +6,7 @@ from torch import nn
 
 from minigpt import GPT, GPTConfig, KVCache, generate
 from minigpt.errors import InputError
-from minigpt.generate import sample
+from minigpt.generate import SLOTS, sample
 from tests.conftest import oracle
 
 CONFIGS = {
@@ -107,18 +107,23 @@ def test_cache_truncated_row_by_row_forgets_what_it_read_there():
             torch.testing.assert_close(hidden[new], model.hidden(torch.tensor([row]))[0, -2:])
 
 
-def test_keys_no_longer_than_needed_are_read():
-    model = tiny_model()
-    cache = KVCache(model, n_rows=2, n_slots=20)
+def test_a_cache_grows_as_it_is_needed():
+    config = GPTConfig(vocab_size=13, n_positions=64, n_layer=1, n_head=1, n_embd=8)
+    model = GPT(config, generator=torch.Generator().manual_seed(0))
+    cache = KVCache(model, n_rows=2, n_slots=SLOTS + 10)
     with torch.no_grad():
         model.hidden(torch.tensor([[1, 2, 3], [4, 5, 6]]), cache)
         cache.truncate(torch.tensor([3, 2]))
         model.hidden(torch.tensor([[7], [8]]), cache)
-    assert cache.layers[0].mask.shape == (2, 1, 1, 4)
+    assert cache.layers[0].mask.shape == (2, 1, 1, SLOTS)
     cache.keep([1])
     with torch.no_grad():
         model.hidden(torch.tensor([[9]]), cache)
-    assert cache.layers[0].mask.tolist() == [[[[True] * 4]]]
+        assert cache.layers[0].mask.tolist() == [[[[True] * 4 + [False] * (SLOTS - 4)]]]
+        before = cache.layers[0].keys.clone()
+        model.hidden(torch.ones(1, SLOTS, dtype=torch.long), cache)
+    assert cache.layers[0].keys.shape[2] == SLOTS + 10  # not two times SLOTS: no more can come
+    torch.testing.assert_close(cache.layers[0].keys[:, :, :4], before[:, :, :4])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.files import save_tensors
+from minigpt.files import read_tensor, save_tensors
 from minigpt.model import GPT
 from minigpt.weights.stored import (
     StoredModel,
@@ -56,7 +56,7 @@ def open_hugging_face(path: Path, file: safe_open) -> StoredModel:
     config = _read_config(config_path) if config_path.exists() else infer_config(path, shapes)
 
     def read(name: str) -> torch.Tensor:
-        return file.get_tensor(names[name])
+        return read_tensor(path, names[name])
 
     return StoredModel(path, config, shapes, read, transposed=True)
 
