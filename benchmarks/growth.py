@@ -17,17 +17,17 @@ import numpy as np
 import torch
 
 from benchmarks.data import shape
-from benchmarks.job import WARM_UP, measured, peak_memory_mib
+from benchmarks.job import WARM_UP, measured
 from benchmarks.ours import train_steps
-from experiments.allocator import keep_freed_memory
 from experiments.command import command_line
 from experiments.display import align
+from experiments.memory import keep_freed_memory, peak_memory_mib
 from experiments.runs import environment
 from minigpt import GPT
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 from objectives import SFT
-from tasks.batching import Sequences, length_buckets, sequence_batch
+from tasks.batching import length_buckets, sequence_batch, tokenise
 
 COMPLETION = 2  # tokens
 
@@ -111,15 +111,25 @@ def _measure(point: Point, config: Config) -> dict:
         raise InputError(f"{point} cannot be measured: {error}") from error
 
 
+@dataclass(frozen=True)
+class RandomTokens:
+    """In a tokenizer's place: a "text" is a number, and that many tokens are drawn for it."""
+
+    vocab_size: int
+    draw: np.random.Generator
+
+    def encode(self, length: int) -> list[int]:
+        return self.draw.integers(0, self.vocab_size, length).tolist()
+
+
 def train_point(point: Point, *, precision: str, device: str, steps: int) -> dict:
     """Median seconds of a step, parameters, and peak memory of this process."""
     draw = np.random.default_rng(0)
     model = GPT(shape(point.model), generator=torch.Generator().manual_seed(0)).to(device)
-    sequences = Sequences(
-        tokens=draw.integers(0, model.config.vocab_size, point.examples * point.length, np.uint16),
-        starts=np.arange(point.examples + 1) * point.length,
-        prompt_lengths=np.full(point.examples, point.length - COMPLETION),
-        truncated=0,
+    lengths = (point.length - COMPLETION, COMPLETION)
+    sequences = tokenise(
+        (lengths for _ in range(point.examples)), RandomTokens(model.config.vocab_size, draw),
+        n_positions=model.config.n_positions, end_of_text=False,
     )
     indices = length_buckets(sequences.lengths, point.batch, draw)
     batches = [sequence_batch(sequences, indices[i % len(indices)])

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import torch
 
+from experiments.memory import peak_memory_mib
+
 WARM_UP = 2  # steps that are not counted: caches fill, kernels are chosen, the optimizer allocates
 BATCH = 8  # examples, or pairs, of a step
 ALPHA = 16  # of LoRA
@@ -44,6 +46,7 @@ class Job:
     precision: str  # fp32 or bf16
     device: str  # cpu or cuda
     steps: int  # that are counted, after WARM_UP
+    compile: str  # how our side runs its model: a backend of minigpt.compile
     folder: str  # with model/ in Hugging Face's format, and the examples
 
     @property
@@ -114,12 +117,3 @@ def time_each(values: Iterator[Value], device: str) -> Iterator[tuple[float, Val
         except StopIteration:
             return
         yield clock(device) - begun, value
-
-
-def peak_memory_mib(device: str) -> float:
-    """The most memory that this process has held, of the device, in MiB."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    # Not resource.getrusage: on Linux it also counts what the launching process held.
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line) / 1024

@@ -20,7 +20,7 @@ from benchmarks.job import (
     time_each,
     worker,
 )
-from experiments.allocator import keep_freed_memory
+from experiments.memory import keep_freed_memory
 from experiments.phases import REFERENCE_BATCH
 from experiments.policy import make_policy
 from experiments.training import autocast, make_optimizer, train
@@ -46,7 +46,7 @@ def measure_training(job: Job, launched: float) -> dict:
     model, _ = make_policy(
         str(job.model), dropout=0.0, device=job.device, precision=job.precision,
         lora=None if job.rank is None else LoRAConfig(job.rank, ALPHA),
-        generator=torch.Generator().manual_seed(0),
+        compile=job.compile, generator=torch.Generator().manual_seed(0),
     )
     examples = job.examples()
     begun = clock(job.device)
@@ -75,7 +75,7 @@ def train_steps(
         max_grad_norm=MAX_GRAD_NORM,
     )
     seconds, metrics = zip(*time_each(steps, device))
-    loss = float(np.mean([metric["loss"] for metric in metrics]))
+    loss = float(np.mean([float(metric["loss"]) for metric in metrics]))
     return {"seconds": seconds[WARM_UP:], "loss": loss}
 
 

@@ -49,6 +49,8 @@ class Config:
     """How often all measurements are repeated, in the same order."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where both sides run."""
+    compile: Literal["minigpt", "inductor", "eager"] = "eager"
+    """How our training steps run: as they are written, or compiled; the peers' always as is."""
     out: Path = Path("runs/benchmark.json")
     """File that gets all measurements."""
 
@@ -102,7 +104,7 @@ def _rows(config: Config) -> list[tuple[str, int | None, str]]:
     rows = [(objective, rank, data) for data in ("paraphrase", "sonnets")
             for objective in ("sft", "dpo") for rank in METHODS]
     rows += [("generate", None, sampling) for sampling in SAMPLING]
-    names = [Job(*row, "fp32", config.device, config.steps, "").row for row in rows]
+    names = [Job(*row, "fp32", config.device, config.steps, config.compile, "").row for row in rows]
     for glob in config.rows:
         if not any(fnmatchcase(name, glob) for name in names):
             raise InputError(f"--rows has {glob!r}, which matches no row; "
@@ -112,7 +114,7 @@ def _rows(config: Config) -> list[tuple[str, int | None, str]]:
 
 
 def _jobs(row: tuple[str, int | None, str], config: Config, folder: str) -> list[Job]:
-    return [Job(*row, precision, config.device, config.steps, folder)
+    return [Job(*row, precision, config.device, config.steps, config.compile, folder)
             for precision in config.precision]
 
 

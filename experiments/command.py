@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import tyro
 
-from experiments.allocator import keep_freed_memory
+from experiments.memory import keep_freed_memory
 from minigpt.errors import InputError
 
 Config = TypeVar("Config")

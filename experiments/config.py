@@ -107,6 +107,8 @@ class Config:
     """Arithmetic of the forward pass over fp32 weights; None: bf16 on CUDA, else fp32."""
     device: str | None = None
     """cpu, cuda, cuda:1, ...; None: cuda where there is one."""
+    compile: Literal["minigpt", "inductor", "eager"] = "eager"
+    """How the model runs: as it is written, or compiled (minigpt: without Triton, for CUDA)."""
     seed: int = 0
     """Decides adapters, data order, dropout, samples and pairs."""
     out: Path | None = None

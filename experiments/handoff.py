@@ -27,7 +27,7 @@ from experiments.report import epoch_line, print_summary, write_report
 from experiments.runs import RunFolder, open_run
 from experiments.schedule import Phase, handoff_phases, warmup_cosine
 from experiments.seeds import numpy_generator, torch_generator, torch_seed
-from experiments.training import make_optimizer, train
+from experiments.training import LOSS_EVERY, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
 from minigpt.files import make_folder
@@ -67,7 +67,8 @@ def run(config: Config) -> Result | None:
     phases = handoff_phases(config.epochs, config.switch_epoch)
     policy, adapted = make_policy(
         config.model, dropout=config.dropout, device=config.device, lora=config.lora(),
-        precision=config.precision, generator=torch_generator(config.seed, "init"),
+        precision=config.precision, compile=config.compile,
+        generator=torch_generator(config.seed, "init"),
     )
     data, sequences = sft_data(task, get_tokenizer(policy), policy.config.n_positions)
     print_summary(config, task, policy, adapted, phases, data, sequences)
@@ -160,14 +161,16 @@ class Handoff:
         title = f"epoch {self.epoch}/{config.epochs} {phase.objective}"
         progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False)
         for metrics in progress:
-            self.done += 1
-            self.step += 1
+            self.done, self.step = self.done + 1, self.step + 1
             self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
             self.folder.log(step=self.step, epoch=self.epoch, phase=phase.objective, **metrics)
-            progress.set_postfix(loss=f"{metrics['loss']:.3f}")
+            if self.step % LOSS_EVERY == 0:
+                progress.set_postfix(loss=f"{metrics['loss']:.3f}")
             # Not after the last step: the epoch's end saves, once it is evaluated.
             if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 self._save()
+        self.folder.flush()  # which waits for the device
+        self.seconds += time.monotonic() - now
 
     def _begin(self, phase: Phase) -> None:
         """A fresh optimizer; for DPO also the reference and the preference pairs."""
@@ -219,9 +222,9 @@ class Handoff:
         self._save()
 
     def _save(self) -> None:
+        self.folder.update()  # first: a checkpoint counts on all lines of the log before it
         progress = {name: getattr(self, name) for name in PROGRESS}
         save_checkpoint(self.folder.checkpoint, self.policy, self.optimizer, progress)
-        self.folder.update()
         self.saved_at = time.monotonic()
 
     def _restore(self) -> None:

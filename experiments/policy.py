@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from lora import LoRAConfig, inject, load_adapter, lora_layers, save_adapter
-from minigpt import GPT, load_pretrained, save_pretrained
+from minigpt import GPT, compile_model, load_pretrained, save_pretrained
 
 
 def make_policy(
@@ -15,18 +15,21 @@ def make_policy(
     device: str,
     lora: LoRAConfig | None,
     precision: str,
+    compile: str,
     generator: torch.Generator,
 ) -> tuple[GPT, list[str]]:
     """A pretrained model, and the names of the layers that got LoRA adapters (none without).
 
     In "bf16" the frozen weights beside adapters are kept in bf16. Autocast would round them all
-    the same, but anew in every forward, and it keeps no copy of what is not trained.
+    the same, but anew in every forward, and it keeps no copy of what is not trained. `compile` is a
+    backend of `minigpt.compile`.
     """
     policy = load_pretrained(model, dropout=dropout, device=device)
     adapted = inject(policy, lora, generator=generator) if lora else []
     if precision == "bf16":
         for layer in lora_layers(policy).values():
             layer.base.to(torch.bfloat16)
+    compile_model(policy, compile)
     return policy, adapted
 
 

@@ -20,7 +20,7 @@ from experiments.corpus import build_corpus
 from experiments.runs import RunFolder, open_run
 from experiments.schedule import warmup_cosine
 from experiments.seeds import numpy_generator, torch_generator
-from experiments.training import autocast, make_optimizer, train
+from experiments.training import LOSS_EVERY, autocast, make_optimizer, train
 from minigpt import GPT, PRESETS, get_tokenizer, save_pretrained
 from minigpt.files import replacing, write_text
 from minigpt.generate import evaluating
@@ -79,7 +79,8 @@ def train_on(text, config: Config, folder: RunFolder, model: GPT, optimizer, tok
     progress = tqdm(training, total=steps, initial=done, unit="step")
     for step, metrics in enumerate(progress, start=done + 1):
         folder.log(step=step, **metrics)
-        progress.set_postfix(loss=f"{metrics['loss']:.3f}")
+        if step % LOSS_EVERY == 0:
+            progress.set_postfix(loss=f"{metrics['loss']:.3f}")
         if step % max(1, steps // EVALUATIONS) == 0 or step == steps:
             bits = bits_per_character(model, text["held_out"], tokenizer, config)
             folder.log(step=step, held_out_bits_per_char=bits)

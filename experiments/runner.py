@@ -18,8 +18,8 @@ import torch
 from tqdm import tqdm
 
 from experiments import handoff
-from experiments.allocator import keep_freed_memory
 from experiments.config import Config, identity
+from experiments.memory import keep_freed_memory
 from experiments.runs import read_record
 from minigpt.errors import InputError
 

@@ -7,9 +7,7 @@
 
 import json
 import platform
-import resource
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +19,12 @@ import torch
 from torch.optim import AdamW
 
 from experiments.checkpoint import load_checkpoint, read_progress
+from experiments.memory import peak_memory_mib
 from minigpt.errors import InputError
 from minigpt.files import write_text
 from minigpt.model import GPT
 
+LINES = 20  # of metrics.jsonl that are written together
 PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
 
 
@@ -36,14 +36,29 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.safetensors"
         self.record: dict = {}
         self._started = time.monotonic()
+        self._lines: list[dict] = []  # of metrics.jsonl, not yet written
 
     def log(self, **values) -> None:
-        """Append one line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Append one line to metrics.jsonl, now or with the next ones: `flush` writes it for sure.
+
+        Numbers may be scalar tensors. They stay on their device until the line is written, since
+        fetching those of every step would make every step wait for the device.
+        """
+        self._lines.append(values)
+        if len(self._lines) == LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all lines that wait; to be done before a checkpoint that counts on them."""
+        lines = [json.dumps(values, default=float) + "\n" for values in self._lines]
+        self._lines = []
+        if lines:
+            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write("".join(lines))
 
     def logged(self) -> list[dict]:
         """All lines of metrics.jsonl; a last line that was cut short by a crash is left out."""
+        self.flush()
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
@@ -65,11 +80,13 @@ class RunFolder:
         return progress
 
     def update(self, **values) -> None:
-        """Set fields of run.json; seconds and peak memory are kept up to date."""
+        """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
+        self.flush()
         now = time.monotonic()
         self.record["seconds"] = round(self.record.get("seconds", 0.0) + now - self._started, 2)
         self._started = now
-        self.record |= {"peak_memory_mib": peak_memory_mib(), **values}
+        memory = peak_memory_mib(self.record["config"].get("device") or "cpu")
+        self.record |= {"peak_memory_mib": memory, **values}
         write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
 
@@ -158,11 +175,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-def peak_memory_mib() -> float:
-    """The most memory this process has held: of the GPU where there is one, else of the machine."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

@@ -17,6 +17,8 @@ from minigpt.model import GPT
 from objectives.batch import Batch
 from objectives.objective import Objective
 
+LOSS_EVERY = 10  # steps between the losses that a progress bar shows, as each waits for the device
+
 
 def train(
     model: GPT,
@@ -28,11 +30,13 @@ def train(
     dropout: bool,
     precision: str,
     max_grad_norm: float,
-) -> Iterator[dict[str, float]]:
+) -> Iterator[dict[str, float | torch.Tensor]]:
     """Take one optimizer step per list of microbatches and yield its metrics.
 
     Yields loss (the step's weighted mean), grad_norm (before clipping to `max_grad_norm`),
     learning_rate, num_tokens (input positions, padding included) and the objective's own metrics.
+    What the model computed is given as scalar tensors on its device: turning one into a number
+    waits for the device, and a loop that never does can prepare the next step meanwhile.
     With LoRA+ the parameter groups of `make_optimizer` learn at multiples of that rate.
     `dropout` says whether the step runs in train mode; DPO compares log-probs and does without.
     """
@@ -46,8 +50,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield {
-            # Together, since every number fetched by itself would wait for the device.
-            **dict(zip(metrics, torch.stack([*metrics.values()]).tolist())),
+            **metrics,
             "learning_rate": learning_rate,
             "num_tokens": sum(batch.inputs.numel() for batch in microbatches),
         }
@@ -64,6 +67,12 @@ def accumulate_gradients(
     device = model.wte.weight.device
     weights = [objective.weights(batch).to(device) for batch in microbatches]
     total = sum(weight.sum() for weight in weights)
+    if len(microbatches) > 1:
+        # Else the first gradient is kept where it was made, and there a captured backward, called
+        # again, would write the second one over it.
+        for parameter in trainable(model):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
     means: dict[str, torch.Tensor] = {}
     for batch, weight in zip(microbatches, weights):
         with autocast(device, precision):
@@ -71,8 +80,8 @@ def accumulate_gradients(
         share = weight / total  # (B,)
         loss = (losses * share).sum()
         loss.backward()
-        for name, values in {"loss": losses.detach(), **metrics}.items():
-            means[name] = means.get(name, 0.0) + (values * share).sum()
+        for name, values in {"loss": losses, **metrics}.items():
+            means[name] = means.get(name, 0.0) + (values.detach() * share).sum()
     return means
 
 

@@ -1,6 +1,6 @@
 """A GPT-2 to read, load, run and change; nothing here knows about training."""
 
-from minigpt.compile import compile
+from minigpt.compile import compile, compile_model
 from minigpt.config import PRESETS, GPTConfig
 from minigpt.generate import KVCache, generate
 from minigpt.model import GPT
@@ -13,6 +13,7 @@ __all__ = [
     "KVCache",
     "PRESETS",
     "compile",
+    "compile_model",
     "generate",
     "get_tokenizer",
     "load_pretrained",

@@ -10,17 +10,21 @@ TorchDynamo turns a function into a graph of operations. Our backend, "minigpt",
 On the CPU the operators have their reference implementations and nothing is captured.
 """
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, fx
+from torch.nn.functional import pad
 
 from minigpt.errors import InputError
+from minigpt.model import GPT
 
 BACKENDS = ("minigpt", "inductor", "eager")
 SHAPES = 64  # how many shapes of one function are compiled; PyTorch gives up after 8
+ROWS, TOKENS = 8, 16  # buckets of `compile_model`: inputs are padded to multiples of these
 
 Compilable = TypeVar("Compilable", bound=Callable)
 
@@ -38,15 +42,41 @@ def compile(function: Compilable, backend: str | None = None) -> Compilable:
     generates Triton on CUDA and C++ on the CPU; "eager", which gives the function back as it is.
     None is "minigpt" on a machine with an NVIDIA GPU, else "eager". Raises InputError for others.
     """
-    if backend is None:
-        nvidia = torch.cuda.is_available() and torch.version.cuda is not None  # or else AMD's
-        backend = "minigpt" if nvidia else "eager"
-    if backend not in BACKENDS:
-        raise InputError(f"there is no backend {backend!r}; expected one of {', '.join(BACKENDS)}")
+    backend = _checked(backend)
     if backend == "eager":
         return function
     _prepare_dynamo()
     return torch.compile(function, backend=backend, dynamic=False)
+
+
+def compile_model(model: GPT, backend: str | None = None) -> None:
+    """Compile what training and evaluation call, `model.hidden`, in place.
+
+    Batches come in many shapes, so inputs are padded to buckets; causal attention hides padding on
+    the right, and rows know nothing of each other. Sampling, which has a cache, stays as it is.
+    `backend` is that of `compile`.
+    """
+    if _checked(backend) != "eager":
+        model.hidden = _Bucketed(model.hidden, backend)
+
+
+class _Bucketed:
+    """`GPT.hidden`, compiled, for ids of any shape (B, T)."""
+
+    def __init__(self, hidden: Callable, backend: str | None):
+        self.hidden, self.backend = hidden, backend
+        self.compiled = compile(hidden, backend)
+
+    def __call__(self, ids: Tensor, cache=None) -> Tensor:
+        (B, T), n_positions = ids.shape, self.hidden.__self__.config.n_positions
+        if cache is not None or T > n_positions:  # which `hidden` refuses in its own words
+            return self.hidden(ids, cache)
+        longest = min(T + -T % TOKENS, n_positions)
+        return self.compiled(pad(ids, (0, longest - T, 0, -B % ROWS)))[:B, :T]
+
+    def __deepcopy__(self, memo: dict) -> "_Bucketed":
+        """Compiled anew: what is compiled for one model would go on calling it in its copy."""
+        return _Bucketed(copy.deepcopy(self.hidden, memo), self.backend)
 
 
 def triton_kernels(run: Callable[[], object]) -> list[str]:
@@ -61,6 +91,16 @@ def triton_kernels(run: Callable[[], object]) -> list[str]:
             torch.cuda.synchronize()
     names = {event.name for event in profile.events()}
     return sorted(name for name in names if name.startswith("triton_"))
+
+
+def _checked(backend: str | None) -> str:
+    """The backend, chosen where it is None; InputError for an unknown one."""
+    if backend is None:
+        nvidia = torch.cuda.is_available() and torch.version.cuda is not None  # or else AMD's
+        return "minigpt" if nvidia else "eager"
+    if backend not in BACKENDS:
+        raise InputError(f"there is no backend {backend!r}; expected one of {', '.join(BACKENDS)}")
+    return backend
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Tokenised sequences in flat arrays, and batches of similar length cut from them."""
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ POOL = 100
 class Sequences:
     """N prompts with their completions, as one flat array: 2 bytes a token, no object per row."""
 
-    tokens: np.ndarray  # (total,) uint16
+    tokens: np.ndarray  # (total,) uint16; in a file that is mapped, unless it was made in memory
     starts: np.ndarray  # (N + 1,) where each sequence begins
     prompt_lengths: np.ndarray  # (N,)
     truncated: int  # sequences that were cut to fit the model's context
@@ -46,26 +47,25 @@ def tokenise(
     than the one it will be asked to generate. A sequence longer than `n_positions` loses the
     prompt's beginning first, then the completion's end, and is counted as truncated.
     """
-    pieces, prompt_lengths, truncated = [], [], 0
-    for prompt_text, completion_text in texts:
-        prompt, completion = tokenizer.encode(prompt_text), tokenizer.encode(completion_text)
-        if end_of_text:
-            completion.append(tokenizer.eot)
-        # The last token is only ever a target, so n_positions + 1 tokens fit.
-        surplus = max(0, len(prompt) + len(completion) - (n_positions + 1))
-        truncated += surplus > 0
-        prompt = prompt[min(surplus, len(prompt) - 1) :]  # one token must stay to predict from
-        completion = completion[: n_positions + 1 - len(prompt)]
-        pieces.append(np.array(prompt + completion, dtype=np.uint16))
-        prompt_lengths.append(len(prompt))
-    if not pieces:
-        raise InputError("there are no examples to tokenise; expected at least one")
-    return Sequences(
-        tokens=np.concatenate(pieces),
-        starts=np.cumsum([0, *map(len, pieces)]),
-        prompt_lengths=np.array(prompt_lengths),
-        truncated=truncated,
-    )
+    lengths, prompt_lengths, truncated = [], [], 0
+    with tempfile.TemporaryFile() as file:  # which the system deletes with the last map of it
+        for prompt_text, completion_text in texts:
+            prompt, completion = tokenizer.encode(prompt_text), tokenizer.encode(completion_text)
+            if end_of_text:
+                completion.append(tokenizer.eot)
+            # The last token is only ever a target, so n_positions + 1 tokens fit.
+            surplus = max(0, len(prompt) + len(completion) - (n_positions + 1))
+            truncated += surplus > 0
+            prompt = prompt[min(surplus, len(prompt) - 1) :]  # one token must stay to predict from
+            completion = completion[: n_positions + 1 - len(prompt)]
+            file.write(np.array(prompt + completion, dtype=np.uint16).tobytes())
+            lengths.append(len(prompt) + len(completion))
+            prompt_lengths.append(len(prompt))
+        if not lengths:
+            raise InputError("there are no examples to tokenise; expected at least one")
+        file.flush()
+        tokens = np.memmap(file, dtype=np.uint16, mode="r")
+    return Sequences(tokens, np.cumsum([0, *lengths]), np.array(prompt_lengths), truncated)
 
 
 def length_buckets(

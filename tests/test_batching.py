@@ -35,6 +35,14 @@ def test_every_number_is_in_one_batch(n, seed):
     assert max(map(len, batches)) <= 32
 
 
+def test_tokens_lie_in_a_file_that_is_mapped():
+    sequences = tokenise(PAIRS, TOKENIZER, n_positions=64, end_of_text=True)
+    assert isinstance(sequences.tokens, np.memmap) and not sequences.tokens.flags.writeable
+    prompt, completion = sequences.split(1)
+    assert TOKENIZER.decode(prompt.tolist()) == "To be,"
+    assert completion.tolist() == [*TOKENIZER.encode(" or not to be"), TOKENIZER.eot]
+
+
 def test_batches_hold_similar_lengths():
     lengths = lengths_like_questions(20_000)
     batches = length_buckets(lengths, 32, np.random.default_rng(1))

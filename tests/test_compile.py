@@ -1,5 +1,6 @@
 """`minigpt.compile`: fused graphs compute what the plain model computes, and without Triton."""
 
+import copy
 import inspect
 import os
 import subprocess
@@ -237,6 +238,48 @@ def test_training_through_the_compiled_model_is_training():
             optimizer.step()
         results.append(loss.item())
     assert results[1] == pytest.approx(results[0], rel=1e-5)
+
+
+def test_a_compiled_model_takes_batches_of_any_shape_in_few_graphs(fused):
+    model, plain = make_model(), make_model()
+    minigpt.compile_model(model, "minigpt")
+    for B, T in [(1, 1), (3, 9), (8, 16), (5, 17), (2, 31), (9, 3), (4, 32)]:
+        ids = draw_ids(B, T)
+        torch.testing.assert_close(model.hidden(ids), plain.hidden(ids), rtol=1e-5, atol=1e-5)
+    assert len(fused) == 3  # rows and tokens (8, 16), (8, 32), (16, 16)
+    with pytest.raises(ValueError, match="33 tokens is longer"):
+        model.hidden(draw_ids(1, 33))
+
+
+def test_padding_to_a_bucket_costs_no_gradient_anything():
+    model, plain = make_model(), make_model()
+    minigpt.compile_model(model, "minigpt")
+    ids = draw_ids(3, 9)
+    _, expected = loss_and_gradients(plain, plain.hidden, ids)
+    _, gradients = loss_and_gradients(model, model.hidden, ids)
+    for a, b in zip(gradients, expected):
+        assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+def test_a_compiled_model_generates_as_before_and_its_copy_is_a_model_of_its_own():
+    model, prompts = make_model(), [[1, 2, 3], [4]]
+    expected = minigpt.generate(model, prompts, max_new_tokens=5, temperature=0)
+    minigpt.compile_model(model, "minigpt")
+    assert minigpt.generate(model, prompts, max_new_tokens=5, temperature=0) == expected
+    ids, twin = draw_ids(), copy.deepcopy(model)
+    before = model.hidden(ids).detach()
+    with torch.no_grad():
+        twin.ln_f.weight.zero_()
+    assert not torch.allclose(twin.hidden(ids), before)
+    torch.testing.assert_close(model.hidden(ids), before)
+
+
+def test_an_eager_model_stays_as_it_is():
+    model = make_model()
+    minigpt.compile_model(model, "eager")
+    assert model.hidden.__func__ is minigpt.GPT.hidden
+    with pytest.raises(InputError, match="no backend 'triton'"):
+        minigpt.compile_model(model, "triton")
 
 
 def test_the_default_on_a_cpu_and_eager_change_nothing(monkeypatch):

@@ -115,6 +115,13 @@ def test_a_run_leaves_torchs_random_state_alone(model, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_compiled_run_trains_as_it_would_uncompiled(finished, model, tmp_path):
+    compiled = handoff.run(config(model, tmp_path / "run", compile="minigpt"))
+    for ours, plain in zip(compiled.epochs, finished.epochs, strict=True):
+        bits = [r["scores"]["bits_per_char"]["value"] for r in (ours, plain)]
+        assert bits[0] == pytest.approx(bits[1], rel=1e-4)
+
+
 @pytest.mark.parametrize("switch", [0, 2])
 def test_one_phase_alone(model, tmp_path, switch):
     result = handoff.run(config(model, tmp_path / "run", switch_epoch=switch))

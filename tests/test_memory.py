@@ -1,4 +1,4 @@
-"""Memory that a training step frees is there for the next one."""
+"""Peak memory is that of the process; what a training step frees is there for the next one."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource
 import torch
-from experiments.allocator import keep_freed_memory
+from experiments.memory import keep_freed_memory
 from minigpt import GPT, GPTConfig
 
 model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=192))  # the embedding's gradient takes 39 MB
@@ -35,3 +35,19 @@ def test_a_step_finds_the_memory_of_the_one_before():
     answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
     given_back, kept = map(int, answer.stdout.split())
     assert given_back > 1000 and kept < given_back / 10
+
+
+PEAK = """
+from experiments.memory import peak_memory_mib
+before = peak_memory_mib()
+memory = bytearray(200 << 20)
+del memory
+print(before, peak_memory_mib())
+"""
+
+
+def test_the_peak_is_that_of_the_process_and_stays():
+    held = bytearray(1 << 30)  # what the launching process holds does not count
+    answer = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, check=True)
+    before, peak = map(float, answer.stdout.split())
+    assert len(held) == 1 << 30 and before < 700 and 150 < peak - before < 250
