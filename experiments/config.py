@@ -27,7 +27,8 @@ LEARNING_RATES = {
     ("paraphrase", "lora"): {"sft_learning_rate": 3e-3, "dpo_learning_rate": 2e-4},
 }
 TUNED_WIDTH = PRESETS["verse"].n_embd
-NOT_IDENTITY = ("out", "resume", "dry_run")  # these do not decide what a run computes
+# These do not decide what a run computes, but for rounding.
+NOT_IDENTITY = ("out", "resume", "dry_run", "compile")
 
 
 @dataclass(frozen=True)

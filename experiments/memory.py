@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import re
 import resource
 import sys
 from pathlib import Path
@@ -28,10 +29,8 @@ def peak_memory_mib(device: str = "cpu") -> float:
     """The most memory that this process has held, in MiB: of a CUDA device, or of the machine."""
     if torch.device(device).type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    if sys.platform == "linux":
-        # Not getrusage: what that counts may be the launching process's.
-        status = Path("/proc/self/status").read_text()
-        kib = next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
-        return round(kib / 2**10, 1)
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return round(int(found[1]) / 2**10, 1)  # Linux; getrusage also counts the launching process
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kibibytes
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

@@ -81,13 +81,13 @@ class RunFolder:
 
     def update(self, **values) -> None:
         """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
-        self.flush()
         now = time.monotonic()
         self.record["seconds"] = round(self.record.get("seconds", 0.0) + now - self._started, 2)
         self._started = now
         memory = peak_memory_mib(self.record["config"].get("device") or "cpu")
         self.record |= {"peak_memory_mib": memory, **values}
         write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+        self.flush()  # last, so that a device that fails does not hide why a run failed
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from minigpt.linear import add_product, linear, product
+from minigpt.linear import addmm, linear, mm
 
 
 def lora_linear(
@@ -35,17 +35,17 @@ class _LoRALinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, W, b, A, B, scaling):
-        h = scaling * product(x, A.T)  # (N, r)
+        h = scaling * mm(x, A.T)  # (N, r)
         ctx.save_for_backward(x, W, A, B, h)
         ctx.scaling = scaling
-        return add_product(linear(x, W, b), h, B.T)
+        return addmm(linear(x, W, b), h, B.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
         x, W, A, B, h = ctx.saved_tensors
         g = g.contiguous()
-        gB = ctx.scaling * product(g, B)  # (N, r)
-        dx = add_product(product(g, W), gB, A) if ctx.needs_input_grad[0] else None
+        gB = ctx.scaling * mm(g, B)  # (N, r)
+        dx = addmm(mm(g, W), gB, A) if ctx.needs_input_grad[0] else None
         # dB' rather than dB: products with few rows are faster than those with few columns.
-        return dx, None, None, product(gB.T, x), product(h.T, g).T, None
+        return dx, None, None, mm(gB.T, x), mm(h.T, g).T, None

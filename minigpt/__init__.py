@@ -1,8 +1,9 @@
 """A GPT-2 to read, load, run and change; nothing here knows about training."""
 
+from minigpt.cache import KVCache
 from minigpt.compile import compile, compile_model
 from minigpt.config import PRESETS, GPTConfig
-from minigpt.generate import KVCache, generate
+from minigpt.generate import generate
 from minigpt.model import GPT
 from minigpt.tokenizer import get_tokenizer
 from minigpt.weights import load_pretrained, save_pretrained

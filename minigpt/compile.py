@@ -10,7 +10,6 @@ TorchDynamo turns a function into a graph of operations. Our backend, "minigpt",
 On the CPU the operators have their reference implementations and nothing is captured.
 """
 
-import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,7 +22,7 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 
 BACKENDS = ("minigpt", "inductor", "eager")
-SHAPES = 64  # how many shapes of one function are compiled; PyTorch gives up after 8
+SHAPES = 256  # how many shapes of one function are compiled; PyTorch gives up after 8, and warns
 ROWS, TOKENS = 8, 16  # buckets of `compile_model`: inputs are padded to multiples of these
 
 Compilable = TypeVar("Compilable", bound=Callable)
@@ -57,26 +56,27 @@ def compile_model(model: GPT, backend: str | None = None) -> None:
     `backend` is that of `compile`.
     """
     if _checked(backend) != "eager":
-        model.hidden = _Bucketed(model.hidden, backend)
+        model.hidden = _Bucketed(model, backend)
 
 
 class _Bucketed:
     """`GPT.hidden`, compiled, for ids of any shape (B, T)."""
 
-    def __init__(self, hidden: Callable, backend: str | None):
-        self.hidden, self.backend = hidden, backend
-        self.compiled = compile(hidden, backend)
+    def __init__(self, model: GPT, backend: str | None):
+        self.model, self.backend = model, backend
+        self.hidden = GPT.hidden.__get__(model)
+        self.compiled = compile(self.hidden, backend)
 
     def __call__(self, ids: Tensor, cache=None) -> Tensor:
-        (B, T), n_positions = ids.shape, self.hidden.__self__.config.n_positions
+        (B, T), n_positions = ids.shape, self.model.config.n_positions
         if cache is not None or T > n_positions:  # which `hidden` refuses in its own words
             return self.hidden(ids, cache)
         longest = min(T + -T % TOKENS, n_positions)
         return self.compiled(pad(ids, (0, longest - T, 0, -B % ROWS)))[:B, :T]
 
-    def __deepcopy__(self, memo: dict) -> "_Bucketed":
-        """Compiled anew: what is compiled for one model would go on calling it in its copy."""
-        return _Bucketed(copy.deepcopy(self.hidden, memo), self.backend)
+    def __reduce__(self):
+        """A copy is compiled anew: what is compiled for a model would go on calling it."""
+        return _Bucketed, (self.model, self.backend)
 
 
 def triton_kernels(run: Callable[[], object]) -> list[str]:

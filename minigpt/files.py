@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and read whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -70,13 +70,29 @@ def open_tensors(path: Path) -> safe_open:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
 
 
-def read_tensor(path: Path, name: str) -> Tensor:
-    """One tensor of a safetensors file, mapped by itself: its memory is free once it is copied.
+def tensor_reader(path: Path) -> Callable[[str], Tensor]:
+    """A function from a name in a safetensors file to its tensor; errors as in `open_tensors`.
 
-    Of a file that stays open, all that was ever read stays in memory.
+    Every tensor is mapped by itself, so that its memory is free once it is copied: of a file that
+    stays open, all that was ever read stays in memory. Raises InputError if the file is replaced
+    between two tensors.
     """
-    with open_tensors(path) as file:
-        return file.get_tensor(name)
+    stamp = _stamp(path)
+
+    def read(name: str) -> Tensor:
+        with open_tensors(path) as file:
+            tensor = file.get_tensor(name)
+        if _stamp(path) != stamp:
+            raise InputError(f"{path} was replaced while it was read; expected it to stay")
+        return tensor
+
+    return read
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What another file in the same place would not have in common."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def hash_file(path: Path, digest) -> str:

@@ -1,7 +1,7 @@
-"""Linear layers, on the faster of the two libraries that PyTorch brings along for CPUs.
+"""Linear layers by oneDNN, which PyTorch brings along for CPUs, in fp32 as well.
 
-For fp32 PyTorch takes MKL, which holds back on processors that are not Intel's: on AMD's, oneDNN,
-which PyTorch keeps for bf16, does the same products in half the time.
+For fp32 PyTorch itself takes MKL, which holds back on processors that are not Intel's: on AMD's,
+oneDNN does the same products in half the time. On Intel's it has not been measured.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 # What TorchInductor calls for a linear layer on a CPU; it has no public name.
 _AVAILABLE = torch.backends.mkldnn.is_available()
 _ONEDNN = torch.ops.mkldnn._linear_pointwise if _AVAILABLE else None
+_BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not by every processor
 _PACKED: dict[int, Tensor] = {}  # by the identity of the weight, while `packed` lasts
 
 
@@ -26,12 +27,15 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-    """x W' + b: x (..., in), W (out, in), b (out,) -> (..., out). F.linear, but for the library."""
+    """x W' + b, as F.linear: x (..., in), W (out, in), b (out,) -> (..., out).
+
+    Where oneDNN computes it, it can be differentiated once, and not by torch.func.
+    """
     if torch.compiler.is_compiling():  # the compiler has products of its own
         return F.linear(x, W, b)
     if id(W) in _PACKED and x.dtype == W.dtype and not torch.is_grad_enabled():
         return _forward(x, _PACKED[id(W)], b)
-    if not _by_onednn(x, W):
+    if not _by_onednn(x, W) or x.size(-1) != W.size(-1):  # which PyTorch refuses in its own words
         return F.linear(x, W, b)
     rows = x.reshape(-1, x.size(-1)).contiguous()
     run = _Linear.apply if torch.is_grad_enabled() else _forward
@@ -48,23 +52,27 @@ def packed(weights: Iterable[Tensor]) -> Iterator[None]:
     ours = {
         id(W): torch.ops.mkldnn._reorder_linear_weight(W.detach())
         for W in weights
-        if _AVAILABLE and W.device.type == "cpu" and W.dtype == torch.bfloat16 and W.dim() == 2
+        if _BF16 and W.device.type == "cpu" and W.dtype == torch.bfloat16 and W.dim() == 2
+        and id(W) not in _PACKED
     }
     _PACKED.update(ours)
     try:
         yield
     finally:
         for number in ours:
-            _PACKED.pop(number, None)  # unless another thread was done with it first
+            del _PACKED[number]
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a b: (N, K) and (K, M) -> (N, M). Like `add_product` for gradients that are made by hand."""
+def mm(a: Tensor, b: Tensor) -> Tensor:
+    """a b, as torch.mm: (N, K) and (K, M) -> (N, M). For gradients by hand; it has none itself."""
     return _forward(a, b.T, None) if _by_onednn(a, b) else a @ b
 
 
-def add_product(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """y + a b: (N, M), (N, K) and (K, M) -> (N, M), in the place of y if that is faster."""
+def addmm(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """y + a b, as torch.addmm: (N, M), (N, K) and (K, M) -> (N, M). Without gradients.
+
+    The result may take the place of y, which must not be used again.
+    """
     return _ONEDNN.binary(a, y, b.T, None, "add") if _by_onednn(a, b) else y.addmm_(a, b)
 
 
@@ -73,6 +81,7 @@ def _by_onednn(x: Tensor, W: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype == W.dtype == torch.float32
         and _ONEDNN is not None
+        and torch.backends.mkldnn.enabled
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -88,7 +97,8 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, W, b):
-        ctx.save_for_backward(x, W)
+        dx, dW, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if dW else None, W if dx else None)
         return _forward(x, W, b)
 
     @staticmethod
@@ -97,8 +107,4 @@ class _Linear(torch.autograd.Function):
         x, W = ctx.saved_tensors
         g = g.contiguous()  # a sum's gradient is one number, seen many times
         dx, dW, db = ctx.needs_input_grad
-        return (
-            product(g, W) if dx else None,
-            product(g.T, x) if dW else None,
-            g.sum(0) if db else None,
-        )
+        return mm(g, W) if dx else None, mm(g.T, x) if dW else None, g.sum(0) if db else None

@@ -130,7 +130,7 @@ class GPT(nn.Module):
 
         A loss sends only the positions that it scores through `head`: for a one-token answer that
         saves the (B, T, V) logits, which cost more memory than the rest of the model together.
-        With a `minigpt.generate.KVCache` the ids continue the sequences that the cache holds.
+        With a `minigpt.cache.KVCache` the ids continue the sequences that the cache holds.
         Raises ValueError when the sequence is longer than the model's `n_positions`.
         """
         T = ids.size(1)

@@ -61,7 +61,7 @@ def tokenise(
             file.write(np.array(prompt + completion, dtype=np.uint16).tobytes())
             lengths.append(len(prompt) + len(completion))
             prompt_lengths.append(len(prompt))
-        if not lengths:
+        if not any(lengths):
             raise InputError("there are no examples to tokenise; expected at least one")
         file.flush()
         tokens = np.memmap(file, dtype=np.uint16, mode="r")

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +273,9 @@ def test_a_compiled_model_generates_as_before_and_its_copy_is_a_model_of_its_own
         twin.ln_f.weight.zero_()
     assert not torch.allclose(twin.hidden(ids), before)
     torch.testing.assert_close(model.hidden(ids), before)
+    minigpt.compile_model(model, "minigpt")  # once more, over the first
+    torch.testing.assert_close(model.hidden(ids), before)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model)).hidden(ids), before)
 
 
 def test_an_eager_model_stays_as_it_is():

@@ -1,9 +1,10 @@
 """Files are replaced whole or stay as they were."""
 
 import pytest
+import torch
 
 from minigpt.errors import InputError
-from minigpt.files import replacing, write_text
+from minigpt.files import replacing, save_tensors, tensor_reader, write_text
 
 
 def test_a_file_is_replaced_only_at_the_end(tmp_path):
@@ -31,3 +32,13 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, place):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match="cannot write .*below: "):
         write_text(tmp_path / place, "text")
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_tensors(path, {"a": torch.ones(2), "b": torch.ones(2)}, {})
+    read = tensor_reader(path)
+    assert read("a").tolist() == [1.0, 1.0]
+    save_tensors(path, {"a": torch.zeros(2), "b": torch.zeros(2)}, {})
+    with pytest.raises(InputError, match="was replaced while it was read"):
+        read("b")

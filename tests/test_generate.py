@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from minigpt import GPT, GPTConfig, KVCache, generate
+from minigpt.cache import SLOTS
 from minigpt.errors import InputError
-from minigpt.generate import SLOTS, sample
+from minigpt.generate import sample
 from tests.conftest import oracle
 
 CONFIGS = {

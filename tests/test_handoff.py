@@ -197,6 +197,8 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     def interrupted(*arguments):
         real(*arguments)
         calls.append(arguments[-1])
+        logged = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        assert {json.loads(line)["step"] for line in logged} == set(range(calls[-1]["step"] + 1))
         if len(calls) == 6:
             raise KeyboardInterrupt
 

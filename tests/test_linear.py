@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from minigpt import linear as module
-from minigpt.linear import Linear, add_product, linear, packed, product
+from minigpt.linear import Linear, addmm, linear, mm, packed
 
 OURS = torch.backends.mkldnn.is_available()
 
@@ -60,14 +60,31 @@ def test_gradients_that_nobody_needs_are_not_made(calls):
     assert len(calls) == 4
 
 
+def test_only_what_a_gradient_needs_is_kept():
+    x, W = draw(4, 5).requires_grad_(), draw(7, 5)
+    assert linear(x, W).grad_fn.saved_tensors == (None, W)
+    assert linear(x.detach(), W.requires_grad_()).grad_fn.saved_tensors[1] is None
+
+
+def test_wrong_shapes_are_refused_in_pytorchs_words():
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        linear(draw(4, 5), draw(7, 6))
+
+
+def test_a_pytorch_that_is_told_to_do_without_onednn_does(calls):
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(linear(draw(4, 5), draw(7, 5)), F.linear(draw(4, 5), draw(7, 5)))
+    assert calls == []
+
+
 def test_inputs_may_be_views_in_any_order(calls):
     x = draw(5, 6).T  # (6, 5), columns first
     torch.testing.assert_close(linear(x, draw(7, 5)), F.linear(x, draw(7, 5)))
     wide = draw(3, 1, 5).expand(3, 4, 5)
     torch.testing.assert_close(linear(wide, draw(7, 5)), F.linear(wide, draw(7, 5)))
     a, b = draw(4, 3).T, draw(6, 4).T  # (3, 4), (4, 6)
-    torch.testing.assert_close(product(a, b), a @ b)
-    torch.testing.assert_close(add_product(draw(3, 6), a, b), draw(3, 6) + a @ b)
+    torch.testing.assert_close(mm(a, b), a @ b)
+    torch.testing.assert_close(addmm(draw(3, 6), a, b), draw(3, 6) + a @ b)
     assert len(calls) == 4
 
 
@@ -75,8 +92,8 @@ def test_inputs_may_be_views_in_any_order(calls):
 def test_other_types_are_left_to_pytorch(dtype, calls):
     x, W, y = draw(4, 5, dtype=dtype), draw(7, 5, dtype=dtype), draw(4, 7, dtype=dtype)
     assert torch.equal(linear(x, W), F.linear(x, W))
-    assert torch.equal(product(x, W.T), x @ W.T)
-    assert torch.equal(add_product(y.clone(), x, W.T), torch.addmm(y, x, W.T))
+    assert torch.equal(mm(x, W.T), x @ W.T)
+    assert torch.equal(addmm(y.clone(), x, W.T), torch.addmm(y, x, W.T))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert linear(draw(4, 5), draw(7, 5)).dtype == torch.bfloat16
     assert linear(draw(4, 5)[:0], draw(7, 5)).shape == (0, 7)
@@ -86,9 +103,10 @@ def test_other_types_are_left_to_pytorch(dtype, calls):
 def test_without_onednn_nothing_changes(monkeypatch):
     monkeypatch.setattr(module, "_ONEDNN", None)
     x, W = draw(4, 5), draw(7, 5)
-    assert torch.equal(linear(x, W), F.linear(x, W)) and torch.equal(product(x, W.T), x @ W.T)
+    assert torch.equal(linear(x, W), F.linear(x, W)) and torch.equal(mm(x, W.T), x @ W.T)
 
 
+@pytest.mark.skipif(not module._BF16, reason="this processor has no bf16")
 def test_packed_weights_compute_the_same(calls):
     layer = Linear(48, 64).to(torch.bfloat16).requires_grad_(False)
     x = draw(3, 2, 48, dtype=torch.bfloat16)
@@ -107,6 +125,20 @@ def test_packed_takes_up_bf16_matrices_on_a_cpu_alone():
     with packed(weights):
         assert module._PACKED == {}
     with pytest.raises(KeyError), packed([draw(4, 4, dtype=torch.bfloat16)]):
-        assert len(module._PACKED) == OURS
+        assert len(module._PACKED) == module._BF16
         raise KeyError
     assert module._PACKED == {}
+
+
+def test_a_pack_within_a_pack_leaves_the_outer_one_alone():
+    weight = draw(4, 4, dtype=torch.bfloat16)
+    with packed([weight]):
+        with packed([weight]):
+            pass
+        assert len(module._PACKED) == module._BF16
+
+
+def test_where_bf16_cannot_be_packed_it_is_not(monkeypatch):
+    monkeypatch.setattr(module, "_BF16", False)
+    with packed([draw(4, 4, dtype=torch.bfloat16)]):
+        assert module._PACKED == {}

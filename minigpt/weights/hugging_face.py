@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.files import read_tensor, save_tensors
+from minigpt.files import save_tensors, tensor_reader
 from minigpt.model import GPT
 from minigpt.weights.stored import (
     StoredModel,
@@ -54,11 +54,8 @@ def open_hugging_face(path: Path, file: safe_open) -> StoredModel:
     shapes = {name: tuple(file.get_slice(there).get_shape()) for name, there in names.items()}
     config_path = path.with_name("config.json")
     config = _read_config(config_path) if config_path.exists() else infer_config(path, shapes)
-
-    def read(name: str) -> torch.Tensor:
-        return read_tensor(path, names[name])
-
-    return StoredModel(path, config, shapes, read, transposed=True)
+    read = tensor_reader(path)
+    return StoredModel(path, config, shapes, lambda name: read(names[name]), transposed=True)
 
 
 def save_hugging_face(model: GPT, folder: Path, dtype: torch.dtype | None) -> None:

@@ -8,7 +8,6 @@ The hash finds any changed byte, and weights and configuration that were not sav
 
 import hashlib
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from safetensors import safe_open
 
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.files import hash_file, read_tensor, save_tensors
+from minigpt.files import hash_file, save_tensors, tensor_reader
 from minigpt.model import GPT
 from minigpt.weights.stored import StoredModel, infer_config, plain_state, read_json, write_json
 
@@ -25,10 +24,11 @@ MARK = {"format": "minigpt"}  # in config.json and in the metadata of model.safe
 
 def open_native(path: Path, file: safe_open) -> StoredModel:
     """Take up our own weights; without a config.json beside them, their shapes must tell it."""
+    read = tensor_reader(path)  # before its hash is taken
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     config_path = path.with_name("config.json")
     config = _read_config(config_path, path) if config_path.exists() else infer_config(path, shapes)
-    return StoredModel(path, config, shapes, partial(read_tensor, path), transposed=False)
+    return StoredModel(path, config, shapes, read, transposed=False)
 
 
 def save_native(model: GPT, folder: Path, dtype: torch.dtype | None) -> None:

@@ -1,0 +1,38 @@
+"""The record of a run: what is logged is written in time, and what went wrong is told."""
+
+import json
+
+import pytest
+import torch
+
+from experiments.runs import LINES, open_run
+
+
+def lines_of(path):
+    log = path / "metrics.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_lines_wait_for_each_other_and_for_no_longer_than_the_next_update(tmp_path):
+    path = tmp_path / "run"
+    with open_run(path, {}, resume=False) as run:
+        for step in range(LINES - 1):
+            run.log(step=step, loss=torch.tensor(0.5))  # stays where it is for now
+        assert lines_of(path) == []
+        run.log(step=LINES - 1, loss=0.5)
+        assert lines_of(path) == [{"step": step, "loss": 0.5} for step in range(LINES)]
+        run.log(step=LINES)
+        run.update(more=1)
+        assert len(lines_of(path)) == LINES + 1
+        run.log(step=LINES + 1)
+        assert len(run.logged()) == LINES + 2
+    assert len(lines_of(path)) == LINES + 2
+
+
+def test_numbers_that_cannot_be_had_do_not_hide_why_a_run_failed(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(RuntimeError), open_run(path, {}, resume=False) as run:
+        run.log(step=1, loss=torch.empty((), device="meta"))  # as on a device that is gone
+        raise ZeroDivisionError("the reason")
+    record = json.loads((path / "run.json").read_text())
+    assert record["status"] == "failed" and record["error"] == "ZeroDivisionError: the reason"
