@@ -25,6 +25,7 @@ from benchmarks.job import BATCH, SAMPLING, WARM_UP, Job, measured
 from benchmarks.table import lora_table, main_table, summarise
 from experiments.command import command_line
 from experiments.runs import environment
+from minigpt.compile import Backend
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
@@ -49,7 +50,7 @@ class Config:
     """How often all measurements are repeated, in the same order."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where both sides run."""
-    compile: Literal["minigpt", "inductor", "eager"] = "eager"
+    compile: Backend = "eager"
     """How our training steps run: as they are written, or compiled; the peers' always as is."""
     out: Path = Path("runs/benchmark.json")
     """File that gets all measurements."""

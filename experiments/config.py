@@ -9,6 +9,7 @@ import torch
 
 from experiments.schedule import handoff_phases
 from lora import LoRAConfig
+from minigpt.compile import Backend
 from minigpt.config import PRESETS
 from minigpt.errors import InputError
 from objectives import PreferenceLoss
@@ -108,7 +109,7 @@ class Config:
     """Arithmetic of the forward pass over fp32 weights; None: bf16 on CUDA, else fp32."""
     device: str | None = None
     """cpu, cuda, cuda:1, ...; None: cuda where there is one."""
-    compile: Literal["minigpt", "inductor", "eager"] = "eager"
+    compile: Backend = "eager"
     """How the model runs: as it is written, or compiled (minigpt: without Triton, for CUDA)."""
     seed: int = 0
     """Decides adapters, data order, dropout, samples and pairs."""

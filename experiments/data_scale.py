@@ -5,8 +5,8 @@ from functools import cached_property
 
 from experiments.claims import MARGINS, PAPER_METRICS, Claim
 from experiments.command import command_line
-from experiments.study import Arm, Study
-from experiments.study_report import make_task, run_study
+from experiments.study import Arm, Study, make_task
+from experiments.study_report import run_study
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments import handoff
 from experiments.config import Config
 from experiments.runner import finished
-from tasks import get_task
+from experiments.study import make_task
 
 STEPS = 3  # of each phase in a measurement
 SCORED = 8  # dev examples in it
@@ -53,9 +53,8 @@ def _measure(config: Config) -> dict[str, float]:
 
 def _sizes(config: Config) -> dict[str, int]:
     """Examples of each split that a run reads."""
-    limits = {"train": config.train_examples, "dev": config.dev_examples}
-    task = get_task(config.task, config.data, limits=limits)
-    return {split: len(task.examples(split)) for split in limits}
+    task = make_task(config)
+    return {split: len(task.examples(split)) for split in ("train", "dev")}
 
 
 def _seconds(config: Config, speed: dict[str, float], size: dict[str, int]) -> float:

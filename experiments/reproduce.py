@@ -23,8 +23,8 @@ from experiments.estimate import print_plan
 from experiments.results import load_results
 from experiments.runner import run_all
 from experiments.runs import environment
-from experiments.study import Study
-from experiments.study_report import HOW_TO_READ, make_task, report_study, seed_noise
+from experiments.study import Study, make_task
+from experiments.study_report import HOW_TO_READ, report_study, seed_noise
 from experiments.tuning import BUDGET, tune, tuning_configs
 from minigpt.errors import InputError
 from minigpt.files import make_folder

@@ -14,6 +14,7 @@ from typing import Literal
 from experiments.claims import Claim
 from experiments.config import Config, identity, run_name, with_defaults
 from minigpt.errors import InputError
+from tasks import Task, get_task
 
 
 @dataclass(frozen=True)
@@ -126,3 +127,9 @@ def place(config: Config, root: Path) -> Config:
     config = with_defaults(config)
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     return replace(config, out=Path(root) / "runs" / f"{run_name(config)}-{digest[:8]}")
+
+
+def make_task(of: Study | Config) -> Task:
+    """The task on the data of a study, or of a run."""
+    limits = {"train": of.train_examples, "dev": of.dev_examples}
+    return get_task(of.task, of.data, limits=limits)

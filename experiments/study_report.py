@@ -14,10 +14,10 @@ from experiments.results import ArmResult, load_results
 from experiments.runner import run_all
 from experiments.seeds import numpy_generator
 from experiments.statistics import Difference, SeedNoise, arm_interval, compare, pooled_seed_noise
-from experiments.study import Study
+from experiments.study import Study, make_task
 from experiments.study_figure import draw_study
 from experiments.verdict import Verdict, judge
-from tasks import Task, get_task
+from tasks import Task
 
 HOW_TO_READ = (
     "Scores are those on the dev split after the last epoch, the mean over seeds ± their standard "
@@ -46,12 +46,6 @@ def run_study(study: Study) -> list[ArmResult] | None:
     write_document(folder, study.title, [Paragraph(HOW_TO_READ), *claims, *section])
     print(f"report: {folder}/report.md and report.html")
     return results
-
-
-def make_task(study: Study) -> Task:
-    """The task on the study's data."""
-    limits = {"train": study.train_examples, "dev": study.dev_examples}
-    return get_task(study.task, study.data, limits=limits)
 
 
 def seed_noise(results: Collection[ArmResult], task: Task) -> dict[str, SeedNoise]:

@@ -12,7 +12,7 @@ On the CPU the operators have their reference implementations and nothing is cap
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, fx
@@ -21,7 +21,8 @@ from torch.nn.functional import pad
 from minigpt.errors import InputError
 from minigpt.model import GPT
 
-BACKENDS = ("minigpt", "inductor", "eager")
+Backend = Literal["minigpt", "inductor", "eager"]
+BACKENDS = get_args(Backend)
 SHAPES = 256  # how many shapes of one function are compiled; PyTorch gives up after 8, and warns
 ROWS, TOKENS = 8, 16  # buckets of `compile_model`: inputs are padded to multiples of these
 
