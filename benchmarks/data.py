@@ -13,7 +13,7 @@ from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 from minigpt.tokenizer import Tokenizer
 from tasks import get_task
-from tasks.paraphrase import NO, TEMPLATE, YES
+from tasks.paraphrase.task import NO, TEMPLATE, YES
 
 SHORTEST, LONGEST = 44, 51  # tokens of a paraphrase prompt, as most of Quora's are
 # One token each, with the space before it.
@@ -32,8 +32,10 @@ def shape(name: str) -> GPTConfig:
     if name in PRESETS:
         return PRESETS[name]
     if not (size := re.fullmatch(r"(\d+)x(\d+)", name)):
-        raise InputError(f"unknown model {name!r}; expected one of {', '.join(PRESETS)}, or "
-                         "layers x channels such as 6x256")
+        raise InputError(
+            f"unknown model {name!r}; expected one of {', '.join(PRESETS)}, or "
+            "layers x channels such as 6x256"
+        )
     n_layer, n_embd = map(int, size.groups())
     return GPTConfig(n_layer=n_layer, n_head=max(1, n_embd // HEAD_WIDTH), n_embd=n_embd)
 
@@ -61,19 +63,23 @@ def paraphrases(tokenizer: Tokenizer, n: int) -> list[dict[str, list[int]]]:
         n_words = draw.integers(SHORTEST, LONGEST + 1) - frame
         cut = n_words // 2
         words = draw.choice(WORDS, n_words)
-        prompt = TEMPLATE.format(first=" ".join(words[:cut]) + "?",
-                                 second=" ".join(words[cut:]) + "?")
+        prompt = TEMPLATE.format(
+            first=" ".join(words[:cut]) + "?", second=" ".join(words[cut:]) + "?"
+        )
         answers = draw.permutation([YES, NO])
-        examples.append(dict(zip(("prompt", "chosen", "rejected"),
-                                 map(tokenizer.encode, (prompt, *answers)))))
+        examples.append(
+            dict(zip(("prompt", "chosen", "rejected"), map(tokenizer.encode, (prompt, *answers))))
+        )
     return examples
 
 
 def sonnets(tokenizer: Tokenizer, n: int) -> list[dict[str, list[int]]]:
     """Three lines given, eleven chosen, another sonnet's eleven rejected; both end the text."""
     texts = get_task("sonnet").examples("train")
-    encoded = [(tokenizer.encode(text.prompt), [*tokenizer.encode(text.completion), tokenizer.eot])
-               for text in texts]
+    encoded = [
+        (tokenizer.encode(text.prompt), [*tokenizer.encode(text.completion), tokenizer.eot])
+        for text in texts
+    ]
     return [
         {
             "prompt": encoded[i % len(encoded)][0],

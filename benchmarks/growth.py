@@ -19,15 +19,15 @@ import torch
 from benchmarks.data import shape
 from benchmarks.job import WARM_UP, measured
 from benchmarks.ours import train_steps
-from experiments.command import command_line
-from experiments.display import align
-from experiments.memory import keep_freed_memory, peak_memory_mib
-from experiments.runs import environment
+from experiments.run.command import command_line
+from experiments.run.display import align
+from experiments.run.folder import environment
+from experiments.run.memory import keep_freed_memory, peak_memory_mib
 from minigpt import GPT
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 from objectives import SFT
-from tasks.batching import length_buckets, sequence_batch, tokenise
+from objectives.sequences import length_buckets, sequence_batch, tokenise
 
 COMPLETION = 2  # tokens
 
@@ -70,8 +70,11 @@ def run(config: Config) -> dict:
     """Measure and print; returns what the file holds. InputError for options without sense."""
     curves = _curves(config)
     make_folder(config.out.parent)
-    found = {"config": json.loads(json.dumps(asdict(config), default=str)),
-             "environment": environment(), "curves": {}}
+    found = {
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "environment": environment(),
+        "curves": {},
+    }
     for quantity, points in curves.items():
         rows = [asdict(point) | _measure(point, config) for point in points]
         if quantity == "examples":
@@ -87,12 +90,16 @@ def _curves(config: Config) -> dict[str, list[Point]]:
     grow = {"length": config.lengths, "batch": config.batches, "examples": config.examples}
     for name, values in {**grow, "steps": (config.steps,)}.items():
         if not values or min(values) < (COMPLETION + 1 if name == "length" else 1):
-            raise InputError(f"the values of {name} are {values}; expected some, all positive, "
-                             f"and lengths of {COMPLETION + 1} or more")
+            raise InputError(
+                f"the values of {name} are {values}; expected some, all positive, "
+                f"and lengths of {COMPLETION + 1} or more"
+            )
     for name in (config.model, *config.models):
         if shape(name).n_positions < max(config.lengths) - 1:
-            raise InputError(f"--lengths has {max(config.lengths)}; expected at most "
-                             f"{shape(name).n_positions + 1} for {name}")
+            raise InputError(
+                f"--lengths has {max(config.lengths)}; expected at most "
+                f"{shape(name).n_positions + 1} for {name}"
+            )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
     middle = Point(config.model, length=50, batch=8, examples=1_000)
@@ -128,12 +135,13 @@ def train_point(point: Point, *, precision: str, device: str, steps: int) -> dic
     model = GPT(shape(point.model), generator=torch.Generator().manual_seed(0)).to(device)
     lengths = (point.length - COMPLETION, COMPLETION)
     sequences = tokenise(
-        (lengths for _ in range(point.examples)), RandomTokens(model.config.vocab_size, draw),
-        n_positions=model.config.n_positions, end_of_text=False,
+        (lengths for _ in range(point.examples)),
+        RandomTokens(model.config.vocab_size, draw),
+        n_positions=model.config.n_positions,
+        end_of_text=False,
     )
     indices = length_buckets(sequences.lengths, point.batch, draw)
-    batches = [sequence_batch(sequences, indices[i % len(indices)])
-               for i in range(WARM_UP + steps)]
+    batches = [sequence_batch(sequences, indices[i % len(indices)]) for i in range(WARM_UP + steps)]
     found = train_steps(model, batches, SFT(), precision=precision, device=device)
     return {
         "seconds": median(found["seconds"]),
@@ -153,9 +161,15 @@ def _add_bytes_per_token(rows: list[dict]) -> None:
 
 def _table(quantity: str, rows: list[dict]) -> list[str]:
     headings = [quantity, "s a step", "peak MiB", "parameters"]
-    cells = [[f"{row[quantity]:,}" if quantity != "model" else row[quantity],
-              f"{row['seconds']:.4g}", f"{row['peak_memory_mib']:,.0f}", f"{row['parameters']:,}"]
-             for row in rows]
+    cells = [
+        [
+            f"{row[quantity]:,}" if quantity != "model" else row[quantity],
+            f"{row['seconds']:.4g}",
+            f"{row['peak_memory_mib']:,.0f}",
+            f"{row['parameters']:,}",
+        ]
+        for row in rows
+    ]
     if quantity == "examples":
         headings.append("bytes a token more")
         for line, row in zip(cells, rows):

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch
 
-from experiments.memory import peak_memory_mib
+from experiments.run.memory import peak_memory_mib
 
 WARM_UP = 2  # steps that are not counted: caches fill, kernels are chosen, the optimizer allocates
 BATCH = 8  # examples, or pairs, of a step

@@ -20,10 +20,10 @@ from benchmarks.job import (
     time_each,
     worker,
 )
-from experiments.memory import keep_freed_memory
-from experiments.phases import REFERENCE_BATCH
-from experiments.policy import make_policy
-from experiments.training import autocast, make_optimizer, train
+from experiments.run.reference_cache import REFERENCE_BATCH
+from experiments.run.memory import keep_freed_memory
+from experiments.run.policy import make_policy
+from experiments.run.training import autocast, make_optimizer, train
 from lora import LoRAConfig
 from minigpt import GPT, generate, load_pretrained
 from objectives import (
@@ -36,7 +36,7 @@ from objectives import (
     make_batch,
     precompute,
 )
-from tasks.batching import length_buckets
+from objectives.sequences import length_buckets
 
 Examples = list[dict[str, list[int]]]
 
@@ -44,9 +44,13 @@ Examples = list[dict[str, list[int]]]
 def measure_training(job: Job, launched: float) -> dict:
     """Seconds of each counted step, and what came before the first of all."""
     model, _ = make_policy(
-        str(job.model), dropout=0.0, device=job.device, precision=job.precision,
+        str(job.model),
+        dropout=0.0,
+        device=job.device,
+        precision=job.precision,
         lora=None if job.rank is None else LoRAConfig(job.rank, ALPHA),
-        compile=job.compile, generator=torch.Generator().manual_seed(0),
+        compile=job.compile,
+        generator=torch.Generator().manual_seed(0),
     )
     examples = job.examples()
     begun = clock(job.device)
@@ -70,8 +74,13 @@ def train_steps(
 ) -> dict:
     """One step per batch: the seconds of each after the warm-up, and the mean loss of all."""
     steps = train(
-        model, make_optimizer(model), ([batch] for batch in batches), objective,
-        learning_rates=[LEARNING_RATE] * len(batches), dropout=False, precision=precision,
+        model,
+        make_optimizer(model),
+        ([batch] for batch in batches),
+        objective,
+        learning_rates=[LEARNING_RATE] * len(batches),
+        dropout=False,
+        precision=precision,
         max_grad_norm=MAX_GRAD_NORM,
     )
     seconds, metrics = zip(*time_each(steps, device))
@@ -85,8 +94,14 @@ def measure_generation(job: Job, launched: float) -> dict:
     temperature, top_p = SAMPLING[job.data]
     begun = time.time()
     answers = (
-        generate(model, job.prompts(), max_new_tokens=NEW_TOKENS, temperature=temperature,
-                 top_p=top_p, generator=torch.Generator(job.device).manual_seed(i))
+        generate(
+            model,
+            job.prompts(),
+            max_new_tokens=NEW_TOKENS,
+            temperature=temperature,
+            top_p=top_p,
+            generator=torch.Generator(job.device).manual_seed(i),
+        )
         for i in range(WARM_UP + job.steps)
     )
     seconds, new = zip(*time_each(answers, job.device))
@@ -99,8 +114,10 @@ def measure_generation(job: Job, launched: float) -> dict:
 
 def _preference(job: Job, model: GPT, examples: Examples) -> PreferenceObjective:
     """DPO with the reference's log-probs of all pairs, computed as before a run of ours."""
-    batches = (_batch(job, examples, index).to(job.device)
-               for index in length_buckets(_lengths(job, examples), REFERENCE_BATCH))
+    batches = (
+        _batch(job, examples, index).to(job.device)
+        for index in length_buckets(_lengths(job, examples), REFERENCE_BATCH)
+    )
     with autocast(torch.device(job.device), job.precision):
         logps = precompute(model, batches, len(examples))
     return PreferenceObjective(PreferenceLoss(beta=BETA), CachedReference(logps))
@@ -113,8 +130,7 @@ def _batch(job: Job, examples: Examples, index: np.ndarray) -> Batch:
 
 
 def _lengths(job: Job, examples: Examples) -> np.ndarray:
-    return np.array([len(e["prompt"]) + max(len(e[side]) for side in job.scored)
-                     for e in examples])
+    return np.array([len(e["prompt"]) + max(len(e[side]) for side in job.scored) for e in examples])
 
 
 if __name__ == "__main__":

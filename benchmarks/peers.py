@@ -81,8 +81,13 @@ def measure_generation(job: Job, launched: float) -> dict:
     torch.manual_seed(0)
     answers = (
         model.generate(
-            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=NEW_TOKENS,
-            do_sample=True, temperature=temperature, top_p=top_p or 1.0, top_k=0,
+            prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=NEW_TOKENS,
+            do_sample=True,
+            temperature=temperature,
+            top_p=top_p or 1.0,
+            top_k=0,
             pad_token_id=0,
         )
         for _ in range(WARM_UP + job.steps)
@@ -97,16 +102,21 @@ def measure_generation(job: Job, launched: float) -> dict:
 
 def _sft(job: Job, folder: str) -> Trainer:
     """Loss on the completion alone, which the mask tells; the tokens are taken as they are."""
-    examples = Dataset.from_list([
-        {
-            "input_ids": e["prompt"] + e["chosen"],
-            "completion_mask": [0] * len(e["prompt"]) + [1] * len(e["chosen"]),
-        }
-        for e in job.examples()
-    ])
+    examples = Dataset.from_list(
+        [
+            {
+                "input_ids": e["prompt"] + e["chosen"],
+                "completion_mask": [0] * len(e["prompt"]) + [1] * len(e["chosen"]),
+            }
+            for e in job.examples()
+        ]
+    )
     return SFTTrainer(
-        str(job.model), args=SFTConfig(folder, completion_only_loss=True, **_settings(job)),
-        train_dataset=examples, processing_class=_tokenizer(job), peft_config=_adapters(job),
+        str(job.model),
+        args=SFTConfig(folder, completion_only_loss=True, **_settings(job)),
+        train_dataset=examples,
+        processing_class=_tokenizer(job),
+        peft_config=_adapters(job),
     )
 
 
@@ -114,8 +124,11 @@ def _dpo(job: Job, folder: str) -> Trainer:
     """The reference is TRL's default: a copy of the model; under LoRA the model without adapter."""
     text = Dataset.from_list([dict.fromkeys(("prompt", "chosen", "rejected"), END_OF_TEXT)])
     trainer = DPOTrainer(
-        str(job.model), args=DPOConfig(folder, beta=BETA, **_settings(job)),
-        train_dataset=text, processing_class=_tokenizer(job), peft_config=_adapters(job),
+        str(job.model),
+        args=DPOConfig(folder, beta=BETA, **_settings(job)),
+        train_dataset=text,
+        processing_class=_tokenizer(job),
+        peft_config=_adapters(job),
     )
     # DPOTrainer takes text only, and would add an end-of-text to answers of one token.
     trainer.train_dataset = Dataset.from_list(
@@ -147,7 +160,10 @@ def _adapters(job: Job) -> LoraConfig | None:
     if job.rank is None:
         return None
     return LoraConfig(
-        r=job.rank, lora_alpha=ALPHA, lora_dropout=0.0, fan_in_fan_out=True,
+        r=job.rank,
+        lora_alpha=ALPHA,
+        lora_dropout=0.0,
+        fan_in_fan_out=True,
         target_modules=["c_attn", "c_proj", "c_fc"],  # c_proj is the attention's and the MLP's
         task_type="CAUSAL_LM",
     )

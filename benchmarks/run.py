@@ -20,14 +20,14 @@ from typing import Literal
 import torch
 
 from benchmarks.data import shape, write_inputs
-from benchmarks.floor import Ceilings, generation_floor, measure_ceilings, training_floor
 from benchmarks.job import BATCH, SAMPLING, WARM_UP, Job, measured
+from benchmarks.least_work import Ceilings, generation_floor, measure_ceilings, training_floor
 from benchmarks.table import lora_table, main_table, summarise
-from experiments.command import command_line
-from experiments.runs import environment
-from minigpt.compile import Backend
+from experiments.run.command import command_line
+from experiments.run.folder import environment
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.fast.compiling import Backend
 from minigpt.files import make_folder, write_text
 
 PEERS = ("transformers", "peft", "trl")
@@ -83,8 +83,9 @@ def run(config: Config) -> dict:
 def show(found: dict) -> None:
     """Print what was measured, as tables."""
     ceilings = found["ceilings"]
-    speeds = ", ".join(f"{flops / 1e9:,.0f} GFLOP/s in {name}"
-                       for name, flops in ceilings["flops"].items())
+    speeds = ", ".join(
+        f"{flops / 1e9:,.0f} GFLOP/s in {name}" for name, flops in ceilings["flops"].items()
+    )
     print(f"\nceilings: {speeds}; {ceilings['bandwidth'] / 1e9:.1f} GB/s\n")
     rows = summarise(found["measurements"], found["floors"])
     print("\n".join(main_table(rows)))
@@ -102,28 +103,40 @@ def _rows(config: Config) -> list[tuple[str, int | None, str]]:
         raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
     if not config.precision:
         raise InputError("--precision is empty; expected fp32, bf16 or both")
-    rows = [(objective, rank, data) for data in ("paraphrase", "sonnets")
-            for objective in ("sft", "dpo") for rank in METHODS]
+    rows = [
+        (objective, rank, data)
+        for data in ("paraphrase", "sonnets")
+        for objective in ("sft", "dpo")
+        for rank in METHODS
+    ]
     rows += [("generate", None, sampling) for sampling in SAMPLING]
     names = [Job(*row, "fp32", config.device, config.steps, config.compile, "").row for row in rows]
     for glob in config.rows:
         if not any(fnmatchcase(name, glob) for name in names):
-            raise InputError(f"--rows has {glob!r}, which matches no row; "
-                             f"expected globs over {', '.join(names)}")
-    return [row for row, name in zip(rows, names)
-            if any(fnmatchcase(name, glob) for glob in config.rows)]
+            raise InputError(
+                f"--rows has {glob!r}, which matches no row; expected globs over {', '.join(names)}"
+            )
+    return [
+        row
+        for row, name in zip(rows, names)
+        if any(fnmatchcase(name, glob) for glob in config.rows)
+    ]
 
 
 def _jobs(row: tuple[str, int | None, str], config: Config, folder: str) -> list[Job]:
-    return [Job(*row, precision, config.device, config.steps, config.compile, folder)
-            for precision in config.precision]
+    return [
+        Job(*row, precision, config.device, config.steps, config.compile, folder)
+        for precision in config.precision
+    ]
 
 
 def _sides() -> tuple[str, ...]:
     missing = [peer for peer in PEERS if find_spec(peer) is None]
     if missing:
-        print(f"{', '.join(missing)} cannot be imported, so that ours is measured alone; "
-              "expected the extra `parity` to be installed")
+        print(
+            f"{', '.join(missing)} cannot be imported, so that ours is measured alone; "
+            "expected the extra `parity` to be installed"
+        )
         return ("ours",)
     return ("ours", "peers")
 
@@ -145,8 +158,13 @@ def _measure_all(jobs: list[Job], sides: tuple[str, ...], rounds: int) -> Iterat
                     print(error, flush=True)
                     continue
                 print(" ".join(f"{s:.3g}" for s in found["seconds"]), "s", flush=True)
-                yield {"row": job.row, "precision": job.precision, "side": side, "round": n,
-                       **found}
+                yield {
+                    "row": job.row,
+                    "precision": job.precision,
+                    "side": side,
+                    "round": n,
+                    **found,
+                }
 
 
 def main(argv: list[str] | None = None) -> None:

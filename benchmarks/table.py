@@ -2,11 +2,21 @@
 
 from statistics import median
 
-from experiments.display import align
+from experiments.run.display import align
 
 HEADINGS = (
-    "row", "precision", "ours s", "peers s", "ratio", "with reference", "floor s", "ours / floor",
-    "ours MiB", "peers MiB", "start-up s", "peers'",
+    "row",
+    "precision",
+    "ours s",
+    "peers s",
+    "ratio",
+    "with reference",
+    "floor s",
+    "ours / floor",
+    "ours MiB",
+    "peers MiB",
+    "start-up s",
+    "peers'",
 )
 NONE = "-"  # where a side was not measured
 
@@ -21,9 +31,10 @@ def summarise(measurements: list[dict], floors: list[dict]) -> list[dict]:
     rows = []
     for floor in floors:
         key = {name: floor[name] for name in ("row", "precision")}
-        sides = {side: _side([m for m in measurements
-                              if m["side"] == side and key.items() <= m.items()])
-                 for side in ("ours", "peers")}
+        sides = {
+            side: _side([m for m in measurements if m["side"] == side and key.items() <= m.items()])
+            for side in ("ours", "peers")
+        }
         ours, peers = sides["ours"], sides["peers"]
         row = {**key, **sides, "floor": floor["seconds"]}
         if ours:
@@ -81,8 +92,13 @@ def lora_table(rows: list[dict]) -> list[str]:
         objective, *method, data = row["row"].split("/")
         whole = full.get((f"{objective}/full/{data}", row["precision"]))
         if method and method != ["full"] and whole:
-            lines.append((row["row"], row["precision"],
-                          *(_share(row[side], whole[side]) for side in ("ours", "peers"))))
+            lines.append(
+                (
+                    row["row"],
+                    row["precision"],
+                    *(_share(row[side], whole[side]) for side in ("ours", "peers")),
+                )
+            )
     return align([("row", "precision", "ours", "peers"), *lines]) if lines else []
 
 

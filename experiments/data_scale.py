@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from experiments.claims import MARGINS, PAPER_METRICS, Claim
-from experiments.command import command_line
-from experiments.study import Arm, Study, make_task
-from experiments.study_report import run_study
+from experiments.run.command import command_line
+from experiments.study.arms import Arm, Study, make_task
+from experiments.study.claims import MARGINS, PAPER_METRICS, Claim
+from experiments.study.conduct import run_study
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,29 @@ class Config(Study):
         arms = []
         for share, size in zip(self.shares, self.sizes):
             repeats = round(1 / share)
-            arms.append(self.arm(
-                f"{size:,} examples x {repeats * self.epochs}", train_examples=size,
-                epochs=repeats * self.epochs, switch_epoch=repeats * self.epochs,
-                evaluate_every=repeats,
-            ))
+            arms.append(
+                self.arm(
+                    f"{size:,} examples x {repeats * self.epochs}",
+                    train_examples=size,
+                    epochs=repeats * self.epochs,
+                    switch_epoch=repeats * self.epochs,
+                    evaluate_every=repeats,
+                )
+            )
         return arms
 
     def claims(self) -> list[Claim]:
         few, *_, all_of_them = (arm.name for arm in self.arms())
         return [
-            Claim("more data beat more epochs on less", "diversity beats repetition",
-                  all_of_them, few, metric, "more", MARGINS[metric])
+            Claim(
+                "more data beat more epochs on less",
+                "diversity beats repetition",
+                all_of_them,
+                few,
+                metric,
+                "more",
+                MARGINS[metric],
+            )
             for metric in PAPER_METRICS[self.task]
         ]
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from experiments.command import command_line
-from experiments.config import with_defaults
-from experiments.study import Arm, Study
-from experiments.study_report import run_study
+from experiments.run.command import command_line
+from experiments.run.config import with_defaults
+from experiments.study.arms import Arm, Study
+from experiments.study.conduct import run_study
 from objectives import LOSSES
 
 
@@ -30,23 +30,34 @@ class Config(Study):
 
     name = "dpo-hyperparameters"
     title = "DPO's options and relatives"
-    question = ("One handoff; beta against the learning rate of DPO, then one change at a time "
-                "from the defaults.")
+    question = (
+        "One handoff; beta against the learning rate of DPO, then one change at a time "
+        "from the defaults."
+    )
 
     def heat_map(self) -> list[tuple[float, float, str]]:
         """beta, learning rate and the arm's name, for every cell."""
         rate = with_defaults(self.arm("").config).dpo_learning_rate
-        return [(beta, factor * rate, f"beta {beta:g}, rate {factor * rate:.2g}")
-                for beta in self.betas for factor in self.rate_factors]
+        return [
+            (beta, factor * rate, f"beta {beta:g}, rate {factor * rate:.2g}")
+            for beta in self.betas
+            for factor in self.rate_factors
+        ]
 
     def arms(self) -> list[Arm]:
         switch = self.switch_epoch or self.early_switch
-        cells = [self.arm(name, switch_epoch=switch, beta=beta, dpo_learning_rate=rate)
-                 for beta, rate, name in self.heat_map()]
-        smoothed = [self.arm(f"label smoothing {value:g}", switch_epoch=switch,
-                             label_smoothing=value) for value in self.label_smoothings]
-        held_up = [self.arm(f"SFT weight {value:g}", switch_epoch=switch, sft_weight=value)
-                   for value in self.sft_weights]
+        cells = [
+            self.arm(name, switch_epoch=switch, beta=beta, dpo_learning_rate=rate)
+            for beta, rate, name in self.heat_map()
+        ]
+        smoothed = [
+            self.arm(f"label smoothing {value:g}", switch_epoch=switch, label_smoothing=value)
+            for value in self.label_smoothings
+        ]
+        held_up = [
+            self.arm(f"SFT weight {value:g}", switch_epoch=switch, sft_weight=value)
+            for value in self.sft_weights
+        ]
         others = [self.arm(name, switch_epoch=switch, loss=name) for name in self.losses]
         return cells + smoothed + held_up + others
 

@@ -7,9 +7,9 @@ the same protocol.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.command import command_line
-from experiments.display import METRICS, align, show_floor
-from experiments.seeds import numpy_generator
+from experiments.run.command import command_line
+from experiments.run.display import METRICS, align, show_floor
+from experiments.run.seeds import numpy_generator
 from tasks import get_task
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from experiments.claims import MARGINS, PAPER_METRICS, Claim
-from experiments.command import command_line
-from experiments.study import Arm, Study
-from experiments.study_report import run_study
+from experiments.run.command import command_line
+from experiments.study.arms import Arm, Study
+from experiments.study.claims import MARGINS, PAPER_METRICS, Claim
+from experiments.study.conduct import run_study
 
 METHODS = {"full": "full", "lora": "LoRA"}
 
@@ -21,8 +21,10 @@ class Config(Study):
 
     name = "handoff-grid"
     title = "SFT, DPO, and the handoff between them"
-    question = ("The same number of epochs in every arm: SFT alone, DPO alone, or SFT for some "
-                "epochs and DPO for the rest. Scores are those after the last epoch.")
+    question = (
+        "The same number of epochs in every arm: SFT alone, DPO alone, or SFT for some "
+        "epochs and DPO for the rest. Scores are those after the last epoch."
+    )
 
     def switches(self) -> tuple[int, ...]:
         """The handoffs, without SFT alone."""
@@ -33,7 +35,8 @@ class Config(Study):
     def arms(self) -> list[Arm]:
         return [
             self.arm(_name(method, switch), parameterization=method, switch_epoch=switch)
-            for method in self.methods for switch in (self.epochs, *self.switches())
+            for method in self.methods
+            for switch in (self.epochs, *self.switches())
         ]
 
     def claims(self) -> list[Claim]:
@@ -44,17 +47,29 @@ class Config(Study):
                 margin = MARGINS[metric]
                 for switch in self.switches():
                     handoff = _name(method, switch)
-                    text = (f"{METHODS[method]}: DPO alone matches SFT alone" if switch == 0 else
-                            f"{METHODS[method]}: DPO after epoch {switch} adds about nothing")
-                    claims.append(Claim(text, "about nothing", handoff, alone, metric, "same",
-                                        margin))
+                    text = (
+                        f"{METHODS[method]}: DPO alone matches SFT alone"
+                        if switch == 0
+                        else f"{METHODS[method]}: DPO after epoch {switch} adds about nothing"
+                    )
+                    claims.append(
+                        Claim(text, "about nothing", handoff, alone, metric, "same", margin)
+                    )
                 after_sft = [switch for switch in self.switches() if switch]
                 if len(after_sft) > 1:
                     late, early = max(after_sft), min(after_sft)
-                    claims.append(Claim(
-                        f"{METHODS[method]}: a late handoff ({late}) does as an early one "
-                        f"({early})", "about the same", _name(method, late),
-                        _name(method, early), metric, "same", margin))
+                    claims.append(
+                        Claim(
+                            f"{METHODS[method]}: a late handoff ({late}) does as an early one "
+                            f"({early})",
+                            "about the same",
+                            _name(method, late),
+                            _name(method, early),
+                            metric,
+                            "same",
+                            margin,
+                        )
+                    )
         return claims
 
 

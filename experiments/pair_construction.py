@@ -1,12 +1,11 @@
-"""How preference pairs are made, and whether it matters: `python -m experiments.pair_construction`.
-"""
+"""How preference pairs are made, and whether it matters: `python -m experiments.pair_construction`."""
 
 from dataclasses import dataclass
 
-from experiments.claims import MARGINS, PAPER_METRICS, Claim
-from experiments.command import command_line
-from experiments.study import Arm, Study
-from experiments.study_report import run_study
+from experiments.run.command import command_line
+from experiments.study.arms import Arm, Study
+from experiments.study.claims import MARGINS, PAPER_METRICS, Claim
+from experiments.study.conduct import run_study
 from tasks.registry import TASKS
 
 
@@ -21,14 +20,20 @@ class Config(Study):
 
     name = "pair-construction"
     title = "How preference pairs are made"
-    question = ("One handoff, one loss; only the construction differs. V1 gold-vs-sample, "
-                "V2 gold-vs-corrupted, V3 best-vs-worst of several samples by chrF.")
+    question = (
+        "One handoff, one loss; only the construction differs. V1 gold-vs-sample, "
+        "V2 gold-vs-corrupted, V3 best-vs-worst of several samples by chrF."
+    )
 
     def arms(self) -> list[Arm]:
         switch = self.switch_epoch or self.early_switch
         return [
-            self.arm(name, switch_epoch=switch, pairs=name,
-                     **({"pair_samples": self.pair_samples} if name == "best-vs-worst" else {}))
+            self.arm(
+                name,
+                switch_epoch=switch,
+                pairs=name,
+                **({"pair_samples": self.pair_samples} if name == "best-vs-worst" else {}),
+            )
             for name in TASKS[self.task].preferences
         ]
 
@@ -37,8 +42,15 @@ class Config(Study):
         if len(names) < 3:
             return []
         return [
-            Claim("V3 pairs (best-vs-worst) do as V1 pairs (gold-vs-sample)",
-                  "small differences", names[2], names[0], metric, "same", MARGINS[metric])
+            Claim(
+                "V3 pairs (best-vs-worst) do as V1 pairs (gold-vs-sample)",
+                "small differences",
+                names[2],
+                names[0],
+                metric,
+                "same",
+                MARGINS[metric],
+            )
             for metric in PAPER_METRICS[self.task]
         ]
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from experiments.claims import MARGINS, PAPER_METRICS, SECONDS, Claim
-from experiments.command import command_line
-from experiments.study import Arm, Study
-from experiments.study_report import run_study
+from experiments.run.command import command_line
+from experiments.study.arms import Arm, Study
+from experiments.study.claims import MARGINS, PAPER_METRICS, SECONDS, Claim
+from experiments.study.conduct import run_study
 
 
 @dataclass(frozen=True)
@@ -17,24 +17,41 @@ class Config(Study):
 
     name = "parameterization"
     title = "Full fine-tuning against LoRA"
-    question = ("SFT alone, matched in epochs, data and batch size; learning rates by "
-                "parameterization.")
+    question = (
+        "SFT alone, matched in epochs, data and batch size; learning rates by parameterization."
+    )
 
     def arms(self) -> list[Arm]:
-        lora = [self.arm(f"LoRA r = {rank}", parameterization="lora", rank=rank, alpha=2.0 * rank)
-                for rank in self.ranks]
+        lora = [
+            self.arm(f"LoRA r = {rank}", parameterization="lora", rank=rank, alpha=2.0 * rank)
+            for rank in self.ranks
+        ]
         return [self.arm("full"), *lora]
 
     def claims(self) -> list[Claim]:
         better = [
-            Claim(f"full fine-tuning is better than LoRA r = {rank}",
-                  "89.87 against 87.70 % accuracy" if metric == "accuracy" else "better",
-                  "full", f"LoRA r = {rank}", metric, "more", MARGINS[metric])
-            for metric in PAPER_METRICS[self.task] for rank in self.ranks
+            Claim(
+                f"full fine-tuning is better than LoRA r = {rank}",
+                "89.87 against 87.70 % accuracy" if metric == "accuracy" else "better",
+                "full",
+                f"LoRA r = {rank}",
+                metric,
+                "more",
+                MARGINS[metric],
+            )
+            for metric in PAPER_METRICS[self.task]
+            for rank in self.ranks
         ]
         faster = [
-            Claim(f"LoRA r = {rank} is faster than full fine-tuning", "it is not",
-                  f"LoRA r = {rank}", "full", SECONDS, "more", MARGINS[SECONDS])
+            Claim(
+                f"LoRA r = {rank} is faster than full fine-tuning",
+                "it is not",
+                f"LoRA r = {rank}",
+                "full",
+                SECONDS,
+                "more",
+                MARGINS[SECONDS],
+            )
             for rank in self.ranks
         ]
         return better + faster

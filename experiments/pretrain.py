@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from experiments.checkpoint import save_checkpoint
-from experiments.command import command_line
-from experiments.corpus import build_corpus
-from experiments.runs import RunFolder, open_run
-from experiments.schedule import warmup_cosine
-from experiments.seeds import numpy_generator, torch_generator
-from experiments.training import LOSS_EVERY, autocast, make_optimizer, train
+from experiments.run.checkpoint import save_checkpoint
+from experiments.run.command import command_line
+from experiments.run.folder import RunFolder, open_run
+from experiments.run.schedule import warmup_cosine
+from experiments.run.seeds import numpy_generator, torch_generator
+from experiments.run.training import LOSS_EVERY, autocast, make_optimizer, train
+from experiments.verse.corpus import build_corpus
 from minigpt import GPT, PRESETS, get_tokenizer, save_pretrained
 from minigpt.files import replacing, write_text
-from minigpt.generate import evaluating
+from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
 from minigpt.weights.stored import empty_model
 from objectives import SFT, Batch, make_batch, sequence_logps
-from tasks.sonnet import read_sonnets
+from tasks.sonnet.shakespeare import read_sonnets
 
 MICROBATCH = 8  # sequences in one forward; the (P, V) logits take most of its memory
 EVALUATIONS = 20  # over the whole run, each with a checkpoint
@@ -70,11 +70,19 @@ def run(config: Config) -> GPT:
 def train_on(text, config: Config, folder: RunFolder, model: GPT, optimizer, tokenizer, done: int):
     """Steps `done`..the last, with an evaluation and a checkpoint now and then."""
     steps = config.tokens // config.batch_tokens
-    rates = [warmup_cosine(step, steps, peak=config.learning_rate, warmup=config.warmup)
-             for step in range(steps)]
+    rates = [
+        warmup_cosine(step, steps, peak=config.learning_rate, warmup=config.warmup)
+        for step in range(steps)
+    ]
     training = train(
-        model, optimizer, islice(steps_of(text["train"], config, model), done, None), SFT(),
-        learning_rates=rates[done:], dropout=True, precision=config.precision, max_grad_norm=1.0,
+        model,
+        optimizer,
+        islice(steps_of(text["train"], config, model), done, None),
+        SFT(),
+        learning_rates=rates[done:],
+        dropout=True,
+        precision=config.precision,
+        max_grad_norm=1.0,
     )
     progress = tqdm(training, total=steps, initial=done, unit="step")
     for step, metrics in enumerate(progress, start=done + 1):
@@ -128,8 +136,10 @@ def steps_of(tokens: np.ndarray, config: Config, model: GPT) -> Iterator[list[Ba
         shuffled = order.permutation((len(tokens) - 1) // length)
         for start in range(0, len(shuffled) - per_step + 1, per_step):
             step = shuffled[start : start + per_step]
-            yield [windows(tokens, length, step[i : i + MICROBATCH])
-                   for i in range(0, per_step, MICROBATCH)]
+            yield [
+                windows(tokens, length, step[i : i + MICROBATCH])
+                for i in range(0, per_step, MICROBATCH)
+            ]
 
 
 @torch.no_grad()
@@ -191,7 +201,7 @@ and what stood between two such lines with it.
 |---|---|---|---|
 {rows}
 
-The rest of what was dropped is not verse, not English or a reprint (`experiments/corpus.py`).
+The rest of what was dropped is not verse, not English or a reprint (`experiments/verse/corpus.py`).
 
 ## Training
 

@@ -14,18 +14,18 @@ from experiments import (
     handoff_grid,
     pair_construction,
     parameterization,
-    smoke,
 )
-from experiments.claims import PAPER_METRICS, show_value
-from experiments.command import command_line
-from experiments.document import Block, Heading, Paragraph, Table, write_document
-from experiments.estimate import print_plan
-from experiments.results import load_results
-from experiments.runner import run_all
-from experiments.runs import environment
-from experiments.study import Study, make_task
-from experiments.study_report import HOW_TO_READ, report_study, seed_noise
-from experiments.tuning import BUDGET, tune, tuning_configs
+from experiments.run.command import command_line
+from experiments.run.folder import environment
+from experiments.study import smoke
+from experiments.study.arms import Study, make_task
+from experiments.study.claims import PAPER_METRICS, show_value
+from experiments.study.document import Block, Heading, Paragraph, Table, write_document
+from experiments.study.estimate import print_plan
+from experiments.study.report import HOW_TO_READ, report_study, seed_noise
+from experiments.study.results import load_results
+from experiments.study.runner import run_all
+from experiments.study.tuning import BUDGET, tune, tuning_configs
 from minigpt.errors import InputError
 from minigpt.files import make_folder
 from tasks.registry import TASKS
@@ -38,8 +38,9 @@ EXPERIMENTS = {
     "data_scale": data_scale.Config,
 }
 STUDY_OPTIONS = [option.name for option in fields(Study)]
-Name = Literal["parameterization", "handoff_grid", "pair_construction", "dpo_hyperparameters",
-               "data_scale"]
+Name = Literal[
+    "parameterization", "handoff_grid", "pair_construction", "dpo_hyperparameters", "data_scale"
+]
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def _smoke(config: Config) -> Config:
     """The same plan in small."""
     questions = smoke.made_up_questions(make_folder(config.out / "made-up-questions"))
     return replace(
-        config, device="cpu",
+        config,
+        device="cpu",
         sonnet=replace(config.sonnet, **smoke.PLAN),
         paraphrase=replace(config.paraphrase, data=questions, **smoke.PLAN),
     )
@@ -141,12 +143,22 @@ def _bases(config: Config) -> list[Study]:
     for model in config.models:
         for task in config.tasks:
             plan: Plan = getattr(config, task)
-            bases.append(Study(
-                task=task, data=plan.data, model=model, epochs=plan.epochs, seeds=plan.seeds,
-                train_examples=plan.train_examples, dev_examples=plan.dev_examples,
-                batch_size=plan.batch_size, precision=config.precision, device=config.device,
-                jobs=config.jobs, out=config.out,
-            ))
+            bases.append(
+                Study(
+                    task=task,
+                    data=plan.data,
+                    model=model,
+                    epochs=plan.epochs,
+                    seeds=plan.seeds,
+                    train_examples=plan.train_examples,
+                    dev_examples=plan.dev_examples,
+                    batch_size=plan.batch_size,
+                    precision=config.precision,
+                    device=config.device,
+                    jobs=config.jobs,
+                    out=config.out,
+                )
+            )
     return bases
 
 
@@ -182,8 +194,11 @@ def _write(out: Path, plan: list[list[Study]], tuning: list[Block]) -> None:
     for studies in filter(None, plan):
         task = make_task(studies[0])
         results = [load_results(study, task) for study in studies]
-        arms = {tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
-                for of_study in results for arm in of_study}
+        arms = {
+            tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
+            for of_study in results
+            for arm in of_study
+        }
         noise = seed_noise(arms.values(), task)
         for study, of_study in zip(studies, results):
             folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
@@ -195,13 +210,16 @@ def _write(out: Path, plan: list[list[Study]], tuning: list[Block]) -> None:
     where = machine["cuda"] or f"{machine['platform']}, {machine['threads']} threads"
     blocks = [
         Paragraph(HOW_TO_READ),
-        Heading("The paper's claims"), *claims,
+        Heading("The paper's claims"),
+        *claims,
         *sections,
         Heading("Learning rates"),
         *(tuning or [Paragraph("Not tuned here: the defaults of `experiments.handoff`.")]),
         Heading("Where this was run"),
-        Paragraph(f"Commit {machine['commit']}, Python {machine['python']}, "
-                  f"torch {machine['versions']['torch']}, {where}."),
+        Paragraph(
+            f"Commit {machine['commit']}, Python {machine['python']}, "
+            f"torch {machine['versions']['torch']}, {where}."
+        ),
     ]
     write_document(out, "What DPO and LoRA buy over supervised full fine-tuning", blocks)
     print(f"report: {out}/report.md and report.html")
@@ -212,9 +230,14 @@ def _tuning_table(base: Study, scores: dict[str, dict[float, float]]) -> Block:
     budget = ", ".join(f"{name} {value:,}" for name, value in BUDGET[base.task].items())
     chosen = dict(base.sft_learning_rates)
     rows = [
-        [method, f"{rate:.2g}", show_value(metric, score),
-         "chosen" if rate == chosen[method] else ""]
-        for method, by_rate in scores.items() for rate, score in by_rate.items()
+        [
+            method,
+            f"{rate:.2g}",
+            show_value(metric, score),
+            "chosen" if rate == chosen[method] else "",
+        ]
+        for method, by_rate in scores.items()
+        for rate, score in by_rate.items()
     ]
     return Table([f"{base.task}, {base.model} ({budget}, one seed)", "rate", metric, ""], rows)
 

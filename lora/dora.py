@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lora.layer import LoRALinear
-from minigpt.linear import linear
+from minigpt.fast.linear import linear
 
 
 class DoRALinear(LoRALinear):

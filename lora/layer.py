@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lora.product import lora_linear
+from lora.fast import lora_linear
 
 
 class LoRALinear(nn.Module):
@@ -89,7 +89,11 @@ class LoRALinear(nn.Module):
             return self.base(x) + self.lora_B(self.scaling * self.lora_A(self.dropout(x)))
         # The same without dropout, in fewer passes over the data.
         return lora_linear(
-            x, self.base.weight, self.base.bias, self.lora_A.weight, self.lora_B.weight,
+            x,
+            self.base.weight,
+            self.base.bias,
+            self.lora_A.weight,
+            self.lora_B.weight,
             self.scaling,
         )
 

@@ -1,10 +1,10 @@
 """A GPT-2 to read, load, run and change; nothing here knows about training."""
 
 from minigpt.cache import KVCache
-from minigpt.compile import compile, compile_model
 from minigpt.config import PRESETS, GPTConfig
-from minigpt.generate import generate
+from minigpt.fast.compiling import compile, compile_model
 from minigpt.model import GPT
+from minigpt.sampling import generate
 from minigpt.tokenizer import get_tokenizer
 from minigpt.weights import load_pretrained, save_pretrained
 

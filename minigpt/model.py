@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt.config import GPTConfig
-from minigpt.linear import Linear, linear
+from minigpt.fast.linear import Linear, linear
 
 
 class CausalSelfAttention(nn.Module):

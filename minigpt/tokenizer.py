@@ -17,9 +17,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 # Where GPT-2 cuts text into words before it merges bytes: contractions, then letters, digits or
 # punctuation with at most one leading space, then white space (Radford et al., 2019, section 2.2).
-WORD_PATTERN = (
-    r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-)
+WORD_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 
 class Tokenizer:

@@ -3,7 +3,6 @@
 from objectives.batch import Batch, make_batch
 from objectives.dpo import DPOOutput, dpo_loss
 from objectives.logps import sequence_logps
-from objectives.losses import hinge_loss, ipo_loss, ipo_mean_loss, orpo_loss, simpo_loss
 from objectives.objective import Losses, Objective
 from objectives.preference import LOSSES, PreferenceLoss, PreferenceObjective
 from objectives.reference import (
@@ -11,15 +10,32 @@ from objectives.reference import (
     FrozenReference,
     Reference,
     frozen_copy,
-    load_or_compute,
     precompute,
-    weights_fingerprint,
 )
+from objectives.relatives import hinge_loss, ipo_loss, ipo_mean_loss, orpo_loss, simpo_loss
 from objectives.sft import SFT, sft_loss
 
 __all__ = [
-    "Batch", "CachedReference", "DPOOutput", "FrozenReference", "LOSSES", "Losses", "Objective",
-    "PreferenceLoss", "PreferenceObjective", "Reference", "SFT", "dpo_loss", "frozen_copy",
-    "hinge_loss", "ipo_loss", "ipo_mean_loss", "load_or_compute", "make_batch", "orpo_loss",
-    "precompute", "sequence_logps", "sft_loss", "simpo_loss", "weights_fingerprint",
+    "Batch",
+    "CachedReference",
+    "DPOOutput",
+    "FrozenReference",
+    "LOSSES",
+    "Losses",
+    "Objective",
+    "PreferenceLoss",
+    "PreferenceObjective",
+    "Reference",
+    "SFT",
+    "dpo_loss",
+    "frozen_copy",
+    "hinge_loss",
+    "ipo_loss",
+    "ipo_mean_loss",
+    "make_batch",
+    "orpo_loss",
+    "precompute",
+    "sequence_logps",
+    "sft_loss",
+    "simpo_loss",
 ]

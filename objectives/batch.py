@@ -59,7 +59,7 @@ def make_batch(
         row_number = rows.setdefault(tokens[:-1].tobytes(), len(rows))
         row.append(np.full(len(completion), row_number))
         position.append(np.arange(len(prompt) - 1, len(tokens) - 1))
-        target.append(tokens[len(prompt):])
+        target.append(tokens[len(prompt) :])
         sequence.append(np.full(len(completion), n))
 
     def flat(pieces: list[np.ndarray]) -> Tensor:

@@ -12,9 +12,9 @@ from minigpt.model import GPT
 from objectives.batch import Batch
 from objectives.dpo import DPOOutput, check_options, dpo_loss
 from objectives.logps import sequence_logps
-from objectives.losses import hinge_loss, ipo_loss, ipo_mean_loss, orpo_loss, simpo_loss
 from objectives.objective import Losses
 from objectives.reference import Reference
+from objectives.relatives import hinge_loss, ipo_loss, ipo_mean_loss, orpo_loss, simpo_loss
 from objectives.sft import sft_loss
 
 
@@ -30,16 +30,27 @@ class _Member(NamedTuple):
 # Defaults are TRL's, but for simpo, whose authors ask for a far larger beta and for a margin of
 # about half of it: 2 and 1 are their Llama-3-Base. orpo has an SFT term of its own.
 _FAMILY = {
-    "sigmoid": _Member(dpo_loss, reference=True, counts=False,
-                       options={"beta": 0.1, "label_smoothing": 0.0, "sft_weight": 0.0}),
-    "ipo": _Member(ipo_loss, reference=True, counts=False,
-                   options={"beta": 0.1, "sft_weight": 0.0}),
-    "ipo-mean": _Member(ipo_mean_loss, reference=True, counts=True,
-                        options={"beta": 0.1, "sft_weight": 0.0}),
-    "hinge": _Member(hinge_loss, reference=True, counts=False,
-                     options={"beta": 0.1, "sft_weight": 0.0}),
-    "simpo": _Member(simpo_loss, reference=False, counts=True,
-                     options={"beta": 2.0, "target_margin": 1.0, "sft_weight": 0.0}),
+    "sigmoid": _Member(
+        dpo_loss,
+        reference=True,
+        counts=False,
+        options={"beta": 0.1, "label_smoothing": 0.0, "sft_weight": 0.0},
+    ),
+    "ipo": _Member(
+        ipo_loss, reference=True, counts=False, options={"beta": 0.1, "sft_weight": 0.0}
+    ),
+    "ipo-mean": _Member(
+        ipo_mean_loss, reference=True, counts=True, options={"beta": 0.1, "sft_weight": 0.0}
+    ),
+    "hinge": _Member(
+        hinge_loss, reference=True, counts=False, options={"beta": 0.1, "sft_weight": 0.0}
+    ),
+    "simpo": _Member(
+        simpo_loss,
+        reference=False,
+        counts=True,
+        options={"beta": 2.0, "target_margin": 1.0, "sft_weight": 0.0},
+    ),
     "orpo": _Member(orpo_loss, reference=False, counts=True, options={"beta": 0.1}),
 }
 LOSSES = tuple(_FAMILY)
@@ -68,8 +79,10 @@ class PreferenceLoss:
             value = getattr(self, option.name)
             if option.name not in used and value != option.default:
                 users = [name for name in LOSSES if option.name in _FAMILY[name].options]
-                raise InputError(f"the loss {self.name} does not use {option.name}, got {value}; "
-                                 f"expected it with {' or '.join(users)} only")
+                raise InputError(
+                    f"the loss {self.name} does not use {option.name}, got {value}; "
+                    f"expected it with {' or '.join(users)} only"
+                )
             if option.name in used and value is None:
                 object.__setattr__(self, option.name, used[option.name])
         check_options(**{name: getattr(self, name) for name in used})
@@ -109,14 +122,19 @@ class PreferenceObjective:
         if self.loss.sft_weight:
             chosen_counts, _ = batch.counts.chunk(2)
             losses = losses + self.loss.sft_weight * sft_loss(chosen, chosen_counts)
-        return Losses(losses, {
-            "rewards/chosen": chosen_rewards,
-            "rewards/rejected": rejected_rewards,
-            "rewards/margins": chosen_rewards - rejected_rewards,
-            "rewards/accuracies": (chosen_rewards > rejected_rewards).float(),  # ties do not win
-            "logps/chosen": chosen.detach(),
-            "logps/rejected": rejected.detach(),
-        })
+        return Losses(
+            losses,
+            {
+                "rewards/chosen": chosen_rewards,
+                "rewards/rejected": rejected_rewards,
+                "rewards/margins": chosen_rewards - rejected_rewards,
+                "rewards/accuracies": (
+                    chosen_rewards > rejected_rewards
+                ).float(),  # ties do not win
+                "logps/chosen": chosen.detach(),
+                "logps/rejected": rejected.detach(),
+            },
+        )
 
     def _loss(self, chosen: Tensor, rejected: Tensor, batch: Batch) -> DPOOutput:
         member = _FAMILY[self.loss.name]
@@ -125,6 +143,7 @@ class PreferenceObjective:
             tensors += self.reference(batch)
         if member.counts:
             tensors += batch.counts.chunk(2)
-        options = {name: getattr(self.loss, name) for name in member.options
-                   if name != "sft_weight"}
+        options = {
+            name: getattr(self.loss, name) for name in member.options if name != "sft_weight"
+        }
         return member.function(*tensors, **options)

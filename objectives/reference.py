@@ -6,19 +6,14 @@ step needs no second model. Where pairs arrive on the fly, `FrozenReference` run
 """
 
 import copy
-import hashlib
-import json
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from minigpt.errors import InputError
-from minigpt.files import open_tensors, save_tensors
-from minigpt.generate import evaluating
 from minigpt.model import GPT
+from minigpt.sampling import evaluating
 from objectives.batch import Batch
 from objectives.logps import sequence_logps
 
@@ -71,38 +66,3 @@ def precompute(model: GPT, batches: Iterable[Batch], n_pairs: int) -> Tensor:
             pairs, _ = batch.index.chunk(2)
             logps[pairs] = sequence_logps(model, batch).view(2, -1).T.to(logps.dtype)
     return logps
-
-
-def load_or_compute(folder: Path, key: dict[str, str], compute: Callable[[], Tensor]) -> Tensor:
-    """Log-probs kept in `folder` under a name made from `key`, else computed and kept there.
-
-    `key` must name everything that moves a log-prob: weights, pairs, tokenizer, truncation,
-    precision, device. It is stored beside the numbers, and a file that holds another key than its
-    name says is refused with the fields that differ.
-    """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = Path(folder) / f"reference-{digest[:16]}.safetensors"
-    if path.exists():
-        return _read(path, key)
-    logps = compute()
-    save_tensors(path, {"logps": logps.cpu()}, {"key": json.dumps(key)})
-    return logps
-
-
-def _read(path: Path, key: dict[str, str]) -> Tensor:
-    with open_tensors(path) as file:
-        stored = json.loads((file.metadata() or {}).get("key", "{}"))
-        differing = [name for name in sorted({*stored, *key}) if stored.get(name) != key.get(name)]
-        if differing:
-            raise InputError(f"{path} was computed for another {', '.join(differing)}; "
-                             "delete it to compute the log-probs again")
-        return file.get_tensor("logps")
-
-
-def weights_fingerprint(model: GPT) -> str:
-    """A SHA-256 over every parameter's name, type and bytes: any change of a weight changes it."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.state_dict().items()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()

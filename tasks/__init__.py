@@ -5,6 +5,13 @@ from tasks.preferences import build_pairs, describe_pairs
 from tasks.registry import get_task
 
 __all__ = [
-    "Evaluation", "Example", "Metric", "PreferencePair", "Score", "Task", "build_pairs",
-    "describe_pairs", "get_task",
+    "Evaluation",
+    "Example",
+    "Metric",
+    "PreferencePair",
+    "Score",
+    "Task",
+    "build_pairs",
+    "describe_pairs",
+    "get_task",
 ]

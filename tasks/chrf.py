@@ -19,8 +19,12 @@ METRIC = CHRF(char_order=ORDERS, word_order=0, beta=BETA)
 
 def chrf_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """The n-gram counts of N texts: (N, 18), for each order those written, wanted and matched."""
-    return np.array([METRIC._compute_segment_statistics(hypothesis, _ngrams(reference))
-                     for hypothesis, reference in zip(hypotheses, references, strict=True)])
+    return np.array(
+        [
+            METRIC._compute_segment_statistics(hypothesis, _ngrams(reference))
+            for hypothesis, reference in zip(hypotheses, references, strict=True)
+        ]
+    )
 
 
 @lru_cache(maxsize=32)  # a gold text is the reference of many samples
@@ -44,8 +48,7 @@ def chrf_score(sums: np.ndarray) -> np.ndarray:
 
 
 def mean_chrf_score(sums: np.ndarray) -> np.ndarray:
-    """The mean corpus chrF of n samples of each text, counts side by side: (..., n * 18) -> (...).
-    """
+    """The mean corpus chrF of n samples of each text, counts side by side: (..., n * 18) -> (...)."""
     return chrf_score(sums.reshape(*sums.shape[:-1], -1, COUNTS)).mean(axis=-1)
 
 

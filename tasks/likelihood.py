@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from minigpt.errors import InputError
-from minigpt.generate import evaluating
 from minigpt.model import GPT
+from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
 from objectives import sequence_logps
+from objectives.sequences import sequence_batch, tokenise
 from tasks.base import Example, Metric, Score, ratio
-from tasks.batching import sequence_batch, tokenise
 
 SCORING_BATCH = 8  # sonnets scored together; their logits take 0.2 GB in GPT-2's vocabulary
 BITS_PER_CHAR = Score(ratio, larger_is_better=False)
@@ -60,8 +60,9 @@ def preferred(
 
     `gold_bits` (N,) are the completions' own, which `completion_bits` found.
     """
-    corrupted = [Example(e.prompt, text) for e, texts in zip(examples, corruptions)
-                 for text in texts]
+    corrupted = [
+        Example(e.prompt, text) for e, texts in zip(examples, corruptions) for text in texts
+    ]
     bits = completion_bits(model, tokenizer, corrupted).reshape(len(examples), -1)  # (N, n)
     wins = (gold_bits[:, None] < bits).sum(axis=1)
     return np.stack([wins, np.full(len(wins), bits.shape[1])], axis=1)

@@ -14,9 +14,9 @@ from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from tasks.base import Example, PreferencePair, Task
 from tasks.chrf import chrf_counts, chrf_score
-from tasks.corruption import corrupt
-from tasks.paraphrase import NO, YES
-from tasks.sonnet import SonnetTask
+from tasks.paraphrase.task import NO, YES
+from tasks.sonnet.corruption import corrupt
+from tasks.sonnet.task import SonnetTask
 
 
 def build_pairs(
@@ -136,8 +136,10 @@ def describe_pairs(pairs: list[PreferencePair], examples: list[Example]) -> dict
         return found
     completions = dict(examples)
     gold = [completions[pair.prompt] for pair in pairs]
-    degenerate = [min(_lines(pair.chosen), _lines(pair.rejected)) < max(1, _lines(text) / 2)
-                  for pair, text in zip(pairs, gold)]
+    degenerate = [
+        min(_lines(pair.chosen), _lines(pair.rejected)) < max(1, _lines(text) / 2)
+        for pair, text in zip(pairs, gold)
+    ]
     ratios = [len(pair.rejected) / max(1, len(pair.chosen)) for pair in pairs]
     found |= {"share_degenerate": np.mean(degenerate), "length_ratio": np.mean(ratios)}
     if not {YES, NO}.issuperset(gold):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from minigpt.errors import InputError
 from tasks.base import Task
-from tasks.paraphrase import ParaphraseTask
-from tasks.sonnet import SonnetTask
+from tasks.paraphrase.task import ParaphraseTask
+from tasks.sonnet.task import SonnetTask
 
 TASKS = {task.name: task for task in (ParaphraseTask, SonnetTask)}
 

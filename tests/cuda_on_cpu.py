@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from minigpt.kernels import cuda
+from minigpt.fast.kernels import cuda
 
 HEADER = Path(__file__).parent / "cuda_on_cpu.h"
 RUN = """

@@ -7,7 +7,7 @@ import torch
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from objectives import make_batch, sequence_logps
-from tasks.batching import length_buckets, padding_share, pair_batch, sequence_batch, tokenise
+from objectives.sequences import length_buckets, padding_share, pair_batch, sequence_batch, tokenise
 
 TOKENIZER = get_tokenizer("verse")
 PAIRS = [("The quick brown", " fox"), ("To be,", " or not to be"), ("a", "b" * 50)]
@@ -93,8 +93,9 @@ def test_truncation_takes_the_prompts_beginning_then_the_completions_end():
     assert (len(head), len(tail)) == (5, 3)
 
     def cut(n_positions):
-        sequences = tokenise([(prompt, completion)], TOKENIZER,
-                             n_positions=n_positions, end_of_text=False)
+        sequences = tokenise(
+            [(prompt, completion)], TOKENIZER, n_positions=n_positions, end_of_text=False
+        )
         kept_head, kept_tail = sequences.split(0)
         return kept_head.tolist(), kept_tail.tolist(), sequences.truncated
 

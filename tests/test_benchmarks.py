@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import growth, ours, run
 from benchmarks.data import LONGEST, SHORTEST, paraphrases, shape, sonnets, write_inputs
-from benchmarks.floor import (
+from benchmarks.job import Job, time_each
+from benchmarks.least_work import (
     Ceilings,
     Work,
     generation_floor,
@@ -21,13 +22,12 @@ from benchmarks.floor import (
     trained_numbers,
     training_floor,
 )
-from benchmarks.job import Job, time_each
 from benchmarks.table import lora_table, main_table, summarise
 from lora import LoRAConfig, inject
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from objectives import make_batch, sequence_logps
-from tasks.paraphrase import NO, YES
+from tasks.paraphrase.task import NO, YES
 from tests.conftest import oracle
 
 ROOT = Path(__file__).parent.parent
@@ -73,8 +73,20 @@ def test_both_sides_generate_as_much(folder, peers):
 def test_ours_is_measured_where_the_peers_are_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "find_spec", lambda name: None)
     out = tmp_path / "folder" / "found.json"
-    run.main(["--rows", "dpo/lora-r4/paraphrase", "--model", TINY, "--steps", "1",
-              "--precision", "fp32", "--out", str(out)])
+    run.main(
+        [
+            "--rows",
+            "dpo/lora-r4/paraphrase",
+            "--model",
+            TINY,
+            "--steps",
+            "1",
+            "--precision",
+            "fp32",
+            "--out",
+            str(out),
+        ]
+    )
     printed = capsys.readouterr().out
     assert "transformers, peft, trl cannot be imported" in printed and "ours / floor" in printed
     found = json.loads(out.read_text())
@@ -151,8 +163,16 @@ def test_floors_follow_the_ceilings(folder):
 
 
 def measurement(row, side, *seconds, **more):
-    return {"row": row, "precision": "fp32", "side": side, "round": 0, "seconds": list(seconds),
-            "start_up_seconds": 3.0, "peak_memory_mib": 1000.0, **more}
+    return {
+        "row": row,
+        "precision": "fp32",
+        "side": side,
+        "round": 0,
+        "seconds": list(seconds),
+        "start_up_seconds": 3.0,
+        "peak_memory_mib": 1000.0,
+        **more,
+    }
 
 
 def test_tables():
@@ -170,8 +190,21 @@ def test_tables():
     assert "3.5 (2 to 9)" in full and "14 (14 to 14)" in full and "2,345" in full
     assert rows[0]["ratio"] == 4.0 and rows[0]["gap"] == 7.0
     assert rows[0]["ratio_with_reference"] == pytest.approx(14 / 4.5)
-    assert lora.split()[2:] == ["1.75", "(1.75", "to", "1.75)", "-", "-", "-", "0.5", "3.50",
-                                "1,000", "-", "3.0", "-"]
+    assert lora.split()[2:] == [
+        "1.75",
+        "(1.75",
+        "to",
+        "1.75)",
+        "-",
+        "-",
+        "-",
+        "0.5",
+        "3.50",
+        "1,000",
+        "-",
+        "3.0",
+        "-",
+    ]
     assert generate.split()[2:] == ["-"] * 4 + ["0.5"] + ["-"] * 5
     assert [line.split()[2:] for line in lora_table(rows)] == [["ours", "peers"], ["0.50", "-"]]
     assert lora_table(rows[1:]) == []
@@ -182,16 +215,19 @@ def test_each_value_is_timed():
     assert values == ("a", "b", "c") and min(seconds) >= 0
 
 
-@pytest.mark.parametrize("module, arguments, message", [
-    (run, ["--rows", "sft/half/*"], "--rows has 'sft/half/*', which matches no row"),
-    (run, ["--steps", "0"], "--steps is 0; expected at least 1"),
-    (run, ["--model", "gpt5"], "unknown model 'gpt5'; expected one of gpt2"),
-    (run, ["--model", "6x100", "--rows", "generate/*", "--rounds", "0"], "--rounds is 0"),
-    (run, ["--precision"], "--precision is empty"),
-    (growth, ["--lengths", "2"], "lengths of 3 or more"),
-    (growth, ["--lengths", "400"], "expected at most 257 for verse"),
-    (growth, ["--batches"], "the values of batch are ()"),
-])
+@pytest.mark.parametrize(
+    "module, arguments, message",
+    [
+        (run, ["--rows", "sft/half/*"], "--rows has 'sft/half/*', which matches no row"),
+        (run, ["--steps", "0"], "--steps is 0; expected at least 1"),
+        (run, ["--model", "gpt5"], "unknown model 'gpt5'; expected one of gpt2"),
+        (run, ["--model", "6x100", "--rows", "generate/*", "--rounds", "0"], "--rounds is 0"),
+        (run, ["--precision"], "--precision is empty"),
+        (growth, ["--lengths", "2"], "lengths of 3 or more"),
+        (growth, ["--lengths", "400"], "expected at most 257 for verse"),
+        (growth, ["--batches"], "the values of batch are ()"),
+    ],
+)
 def test_bad_options_end_in_a_sentence(module, arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit:
@@ -208,13 +244,29 @@ def test_a_model_by_its_shape():
 
 
 def test_growth_measures_one_quantity_at_a_time(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(growth, "_measure", lambda point, config: growth.train_point(
-        point, precision=config.precision, device=config.device, steps=config.steps))
-    config = growth.Config(model=TINY, models=(TINY,), lengths=(4, 8), batches=(1, 2),
-                           examples=(4, 8), steps=1, out=tmp_path / "growth.json")
+    monkeypatch.setattr(
+        growth,
+        "_measure",
+        lambda point, config: growth.train_point(
+            point, precision=config.precision, device=config.device, steps=config.steps
+        ),
+    )
+    config = growth.Config(
+        model=TINY,
+        models=(TINY,),
+        lengths=(4, 8),
+        batches=(1, 2),
+        examples=(4, 8),
+        steps=1,
+        out=tmp_path / "growth.json",
+    )
     curves = growth.run(config)["curves"]
     assert {name: len(rows) for name, rows in curves.items()} == {
-        "length": 2, "batch": 2, "examples": 2, "model": 1}
+        "length": 2,
+        "batch": 2,
+        "examples": 2,
+        "model": 1,
+    }
     assert [(row["length"], row["batch"]) for row in curves["batch"]] == [(50, 1), (50, 2)]
     assert np.isfinite(curves["examples"][1]["bytes_per_token"])
     assert "bytes a token more" in capsys.readouterr().out

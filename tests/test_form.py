@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tasks import get_task
-from tasks.form import RHYMES, metrical_lines, rhymes, rhyming_pairs, syllables
+from tasks.sonnet.form import RHYMES, metrical_lines, rhymes, rhyming_pairs, syllables
 
 # Sonnet 18, an example of every rhyme: day, temperate, May, date; shines, dimm'd, declines, ...
 LINES = """Shall I compare thee to a summer's day?

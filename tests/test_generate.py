@@ -7,7 +7,7 @@ from torch import nn
 from minigpt import GPT, GPTConfig, KVCache, generate
 from minigpt.cache import SLOTS
 from minigpt.errors import InputError
-from minigpt.generate import sample
+from minigpt.sampling import sample
 from tests.conftest import oracle
 
 CONFIGS = {

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import handoff
-from experiments.config import Config, identity, with_defaults
+from experiments.run import loop
+from experiments.run.config import Config, identity, with_defaults
 from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
 from minigpt.errors import InputError
 
@@ -36,8 +37,11 @@ def model(tmp_path_factory) -> Path:
 def questions(tmp_path_factory) -> Path:
     """A folder with question pairs in the course's form; one row is short of a column."""
     folder = tmp_path_factory.mktemp("quora")
-    rows = [(QUESTIONS[0].format(s), QUESTIONS[1 + i % 2].format(s), 1 - i % 2)
-            for i in range(4) for s in SUBJECTS]
+    rows = [
+        (QUESTIONS[0].format(s), QUESTIONS[1 + i % 2].format(s), 1 - i % 2)
+        for i in range(4)
+        for s in SUBJECTS
+    ]
     lines = [f"{n:x}\t{a}\t{b}\t{label}" for n, (a, b, label) in enumerate(rows)]
     text = "\n".join(["id\tsentence1\tsentence2\tis_duplicate", *lines])
     (folder / "quora-train.csv").write_text(text + "\nff\tonly one question\n")
@@ -46,8 +50,16 @@ def questions(tmp_path_factory) -> Path:
 
 
 def config(model: Path, out: Path, **options) -> Config:
-    small = dict(model=str(model), out=out, epochs=2, switch_epoch=1, train_examples=12,
-                 dev_examples=2, batch_size=4, device="cpu")
+    small = dict(
+        model=str(model),
+        out=out,
+        epochs=2,
+        switch_epoch=1,
+        train_examples=12,
+        dev_examples=2,
+        batch_size=4,
+        device="cpu",
+    )
     return Config(**{**small, **options})
 
 
@@ -59,8 +71,18 @@ def finished(model, tmp_path_factory):
 
 def test_a_run_leaves_its_whole_record(finished):
     names = {path.name for path in finished.folder.iterdir()}
-    assert names >= {"run.json", "metrics.jsonl", "curves.png", "samples.txt", "report.txt",
-                     "checkpoint.safetensors", "pairs.jsonl", "reference", "best", "last"}
+    assert names >= {
+        "run.json",
+        "metrics.jsonl",
+        "curves.png",
+        "samples.txt",
+        "report.txt",
+        "checkpoint.safetensors",
+        "pairs.jsonl",
+        "reference",
+        "best",
+        "last",
+    }
     record = json.loads((finished.folder / "run.json").read_text())
     assert record["status"] == "finished" and record["config"]["seed"] == 0
     assert record["reference"]["epoch"] == 1 and record["reference"]["pairs"]["pairs"] == 12
@@ -92,8 +114,16 @@ def test_dpo_starts_at_ln_2_and_logs_trls_metrics(finished):
     assert [line["step"] for line in steps] == list(range(1, 7))
     first = next(line for line in steps if line["phase"] == "dpo")
     assert first["loss"] == pytest.approx(0.693147, abs=1e-4)
-    assert {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
-            "logps/chosen", "logps/rejected", "grad_norm", "learning_rate"} <= first.keys()
+    assert {
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/margins",
+        "rewards/accuracies",
+        "logps/chosen",
+        "logps/rejected",
+        "grad_norm",
+        "learning_rate",
+    } <= first.keys()
 
 
 def test_the_best_weights_can_be_loaded(finished):
@@ -137,8 +167,18 @@ def test_lora_moves_adapters_only(model, tmp_path):
 
 
 def test_paraphrase_end_to_end(model, questions, tmp_path, capsys):
-    result = handoff.run(config(model, tmp_path / "run", task="paraphrase", data=questions,
-                                train_examples=None, dev_examples=None, epochs=3, switch_epoch=2))
+    result = handoff.run(
+        config(
+            model,
+            tmp_path / "run",
+            task="paraphrase",
+            data=questions,
+            train_examples=None,
+            dev_examples=None,
+            epochs=3,
+            switch_epoch=2,
+        )
+    )
     assert result.test is None  # the course keeps the answers to its test set
     assert set(result.last["scores"]) >= {"accuracy", "macro_f1"}
     assert {"majority class", "word overlap"} <= set(result.floors)
@@ -154,17 +194,30 @@ def test_dry_run_touches_nothing(model, tmp_path, capsys):
 
 def shell(*arguments: str | Path, **options) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.handoff", *map(str, arguments)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+        [sys.executable, "-m", "experiments.handoff", *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
     )
 
 
 def flags(config: Config) -> list[str]:
     """The command line of a test's config."""
-    names = ("model", "out", "epochs", "switch_epoch", "train_examples", "dev_examples",
-             "batch_size", "device")
-    return [x for name in names
-            for x in ("--" + name.replace("_", "-"), str(getattr(config, name)))]
+    names = (
+        "model",
+        "out",
+        "epochs",
+        "switch_epoch",
+        "train_examples",
+        "dev_examples",
+        "batch_size",
+        "device",
+    )
+    return [
+        x for name in names for x in ("--" + name.replace("_", "-"), str(getattr(config, name)))
+    ]
 
 
 @pytest.mark.parametrize("lines", [1, 5, 7])
@@ -191,8 +244,8 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     finished, model, tmp_path, monkeypatch
 ):
     """With a checkpoint after every step, an interrupt in the middle of DPO loses no step."""
-    monkeypatch.setattr(handoff, "CHECKPOINT_SECONDS", 0.0)
-    real, calls = handoff.save_checkpoint, []
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    real, calls = loop.save_checkpoint, []
 
     def interrupted(*arguments):
         real(*arguments)
@@ -202,12 +255,12 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
         if len(calls) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(handoff, "save_checkpoint", interrupted)
+    monkeypatch.setattr(loop, "save_checkpoint", interrupted)
     with pytest.raises(KeyboardInterrupt):
         handoff.run(config(model, tmp_path / "run"))
     assert calls[-1]["epoch"] == 2 and calls[-1]["done"] == 2
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    monkeypatch.setattr(handoff, "save_checkpoint", real)
+    monkeypatch.setattr(loop, "save_checkpoint", real)
     result = handoff.run(config(model, tmp_path / "run", resume=True))
     once = load_file(finished.folder / "last" / "model.safetensors")
     twice = load_file(result.folder / "last" / "model.safetensors")
@@ -241,21 +294,27 @@ def test_resuming_a_finished_run_reports_it_again(finished, model):
     assert again.last["scores"] == finished.last["scores"]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--task", "chess"], "unknown task 'chess'; expected one of paraphrase, sonnet"),
-    (["--model", "gpt3"], "there is no model gpt3; expected a file, a folder or one of gpt2"),
-    (["--switch-epoch", "11"], "switch-epoch is 11; expected 0 (DPO only) to 10 (SFT only)"),
-    (["--parameterization", "lora", "--rank", "0"], "rank is 0; expected a positive"),
-    (["--parameterization", "lora", "--targets", "q_proj"], "'q_proj' matches no linear layer"),
-    (["--parameterization", "lora", "--rank", "999"], "rank is 999; expected at most"),
-    (["--pairs", "right-vs-wrong"], "unknown pairs 'right-vs-wrong' for sonnet; expected gold"),
-    (["--beta", "0"], "beta is 0.0; expected a number above 0"),
-    (["--data", "nowhere"], "nowhere is not a folder with sonnets; expected one"),
-    (["--task", "paraphrase", "--data", "nowhere"], "nowhere holds no question pairs; expected"),
-    (["--device", "cuda:9"], "--device 'cuda:9' cannot be used"),
-    (["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
-    (["--resume"], "there is no run to resume in"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--task", "chess"], "unknown task 'chess'; expected one of paraphrase, sonnet"),
+        (["--model", "gpt3"], "there is no model gpt3; expected a file, a folder or one of gpt2"),
+        (["--switch-epoch", "11"], "switch-epoch is 11; expected 0 (DPO only) to 10 (SFT only)"),
+        (["--parameterization", "lora", "--rank", "0"], "rank is 0; expected a positive"),
+        (["--parameterization", "lora", "--targets", "q_proj"], "'q_proj' matches no linear layer"),
+        (["--parameterization", "lora", "--rank", "999"], "rank is 999; expected at most"),
+        (["--pairs", "right-vs-wrong"], "unknown pairs 'right-vs-wrong' for sonnet; expected gold"),
+        (["--beta", "0"], "beta is 0.0; expected a number above 0"),
+        (["--data", "nowhere"], "nowhere is not a folder with sonnets; expected one"),
+        (
+            ["--task", "paraphrase", "--data", "nowhere"],
+            "nowhere holds no question pairs; expected",
+        ),
+        (["--device", "cuda:9"], "--device 'cuda:9' cannot be used"),
+        (["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        (["--resume"], "there is no run to resume in"),
+    ],
+)
 def test_bad_input_is_one_sentence_and_exit_code_2(arguments, message, model, tmp_path, capsys):
     defaults = ["--out", str(tmp_path / "run")]
     if "--model" not in arguments:
@@ -290,8 +349,10 @@ def test_a_full_disk_ends_in_one_sentence_and_keeps_what_was_finished(model, tmp
     """Every file is bounded to 40 kB, as by a disk with so much left: no checkpoint fits."""
     limited = shell(
         *flags(config(model, tmp_path / "run")),
-        preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-                            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))),
+        preexec_fn=lambda: (
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+        ),
     )
     _, errors = limited.communicate(timeout=300)
     assert limited.returncode == 2
@@ -317,5 +378,13 @@ def test_defaults_suit_the_task():
     assert sonnet.batch_size < paraphrase.batch_size
     assert lora.sft_learning_rate > sonnet.sft_learning_rate
     unset = {name for name, value in identity(sonnet).items() if value is None}
-    assert unset == {"data", "train_examples", "dev_examples", "layers", "target_margin",
-                     "samples", "temperature", "top_p"}  # the last three are the task's to fill
+    assert unset == {
+        "data",
+        "train_examples",
+        "dev_examples",
+        "layers",
+        "target_margin",
+        "samples",
+        "temperature",
+        "top_p",
+    }  # the last three are the task's to fill

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minigpt.kernels import add_layer_norm, bias_gelu, cuda, gelu, layer_norm
+from minigpt.fast.kernels import add_layer_norm, bias_gelu, cuda, gelu, layer_norm
 from tests import cuda_on_cpu
 from tests.conftest import oracle
 
@@ -63,9 +63,7 @@ def gelu_inputs(generator, x_dtype, bias_dtype, shape=(2, 5, 132), device="cpu")
     return x, draw(generator, shape[-1], bias_dtype, device)
 
 
-def norm_inputs(
-    generator, x_dtype, branch_dtype, weight_dtype, shape=(2, 5, 132), device="cpu"
-):
+def norm_inputs(generator, x_dtype, branch_dtype, weight_dtype, shape=(2, 5, 132), device="cpu"):
     streams = [draw(generator, shape, dtype, device) for dtype in (x_dtype, branch_dtype)]
     return *streams, *(draw(generator, shape[-1], weight_dtype, device) for _ in range(2))
 

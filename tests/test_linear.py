@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minigpt import linear as module
-from minigpt.linear import Linear, addmm, linear, mm, packed
+from minigpt.fast import linear as module
+from minigpt.fast.linear import Linear, addmm, linear, mm, packed
 
 OURS = torch.backends.mkldnn.is_available()
 
@@ -124,8 +124,11 @@ def test_packed_weights_compute_the_same(calls):
 
 
 def test_packed_takes_up_bf16_matrices_on_a_cpu_alone():
-    weights = [draw(4, 4), draw(4, dtype=torch.bfloat16),
-               torch.empty(4, 4, dtype=torch.bfloat16, device="meta")]
+    weights = [
+        draw(4, 4),
+        draw(4, dtype=torch.bfloat16),
+        torch.empty(4, 4, dtype=torch.bfloat16, device="meta"),
+    ]
     with packed(weights):
         assert module._PACKED == {}
     with pytest.raises(KeyError), packed([draw(4, 4, dtype=torch.bfloat16)]):

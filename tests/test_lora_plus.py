@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import lora
-from experiments.training import make_optimizer, train
+from experiments.run.training import make_optimizer, train
 from minigpt.errors import InputError
 from objectives import SFT, make_batch
 from tests.conftest import oracle
@@ -74,7 +74,7 @@ def test_magnitudes_learn_as_fast_as_b_and_do_not_decay():
     settings = settings_by_name(model, optimizer, "ratio", "weight_decay")
     expected = {"lora_A.weight": (1.0, 0.1), "lora_B.weight": (4.0, 0.1)}
     for name, value in settings.items():
-        factor = name[name.index("lora_"):]
+        factor = name[name.index("lora_") :]
         assert value == expected.get(factor, (4.0, 0.0))
     assert len(settings) == 24
 

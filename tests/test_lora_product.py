@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lora.product import lora_linear
+from lora.fast import lora_linear
 
 IN, OUT, RANK, SCALING = 12, 20, 3, 1.7
 

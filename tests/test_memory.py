@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource
 import torch
-from experiments.memory import keep_freed_memory
+from experiments.run.memory import keep_freed_memory
 from minigpt import GPT, GPTConfig
 
 model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=192))  # the embedding's gradient takes 39 MB
@@ -38,7 +38,7 @@ def test_a_step_finds_the_memory_of_the_one_before():
 
 
 PEAK = """
-from experiments.memory import peak_memory_mib
+from experiments.run.memory import peak_memory_mib
 before = peak_memory_mib()
 memory = bytearray(200 << 20)
 del memory

@@ -17,13 +17,12 @@ from objectives import (
     PreferenceObjective,
     dpo_loss,
     frozen_copy,
-    load_or_compute,
     make_batch,
     precompute,
     sequence_logps,
     sft_loss,
-    weights_fingerprint,
 )
+from experiments.run.reference_cache import load_or_compute, weights_fingerprint
 
 TINY = GPTConfig(vocab_size=23, n_positions=16, n_layer=2, n_head=2, n_embd=8)
 

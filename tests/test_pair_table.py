@@ -2,17 +2,25 @@
 
 import json
 
-from experiments.config import Config
-from experiments.document import Table
-from experiments.pair_table import COLUMNS, pair_blocks
-from experiments.results import ArmResult, Run
-from experiments.study import Arm
+from experiments.run.config import Config
+from experiments.study.arms import Arm
+from experiments.study.document import Table
+from experiments.study.pair_table import COLUMNS, pair_blocks
+from experiments.study.results import ArmResult, Run
 from tasks import Example, PreferencePair, describe_pairs, get_task
 
 GOLD = "".join(f"the {name} line of four\n" for name in ("first", "second", "third", "last"))
-PAIRS = {"examples": 131, "pairs": 131, "share_dropped": 0.0, "share_degenerate": 0.25,
-         "length_ratio": 0.96, "margin_mean": 71.5, "margin_10": 70.0, "margin_50": 71.0,
-         "margin_90": 73.0}
+PAIRS = {
+    "examples": 131,
+    "pairs": 131,
+    "share_dropped": 0.0,
+    "share_degenerate": 0.25,
+    "length_ratio": 0.96,
+    "margin_mean": 71.5,
+    "margin_10": 70.0,
+    "margin_50": 71.0,
+    "margin_90": 73.0,
+}
 
 
 def arm_result(folder, name: str, *pairs: dict | None) -> ArmResult:
@@ -31,14 +39,25 @@ def arm_result(folder, name: str, *pairs: dict | None) -> ArmResult:
 
 def test_a_row_per_arm_with_pairs_means_over_seeds(tmp_path):
     other = PAIRS | {"pairs": 129, "share_dropped": 0.01, "share_degenerate": 0.5}
-    results = [arm_result(tmp_path, "alone", None, None),
-               arm_result(tmp_path, "V1", PAIRS, other),
-               arm_result(tmp_path, "V2", PAIRS | {"margin_mean": -0.125}, PAIRS)]
+    results = [
+        arm_result(tmp_path, "alone", None, None),
+        arm_result(tmp_path, "V1", PAIRS, other),
+        arm_result(tmp_path, "V2", PAIRS | {"margin_mean": -0.125}, PAIRS),
+    ]
     heading, paragraph, table = pair_blocks(results)
     assert isinstance(table, Table)
-    assert table.header == ["arm", "examples", "pairs", "dropped %", "degenerate %",
-                            "length ratio", "margin", "margin, 10 %", "margin, 50 %",
-                            "margin, 90 %"]
+    assert table.header == [
+        "arm",
+        "examples",
+        "pairs",
+        "dropped %",
+        "degenerate %",
+        "length ratio",
+        "margin",
+        "margin, 10 %",
+        "margin, 50 %",
+        "margin, 90 %",
+    ]
     assert table.rows == [
         ["V1", "131", "130", "0.5", "37.5", "0.96", "71.50", "70.00", "71.00", "73.00"],
         ["V2", "131", "131", "0.0", "25.0", "0.96", "35.69", "70.00", "71.00", "73.00"],

@@ -12,8 +12,10 @@ import torch
 
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
-from tasks import Metric, get_task, quora
-from tasks.paraphrase import (
+from tasks import Metric, get_task
+from tasks.paraphrase import quora
+from tasks.paraphrase.quora import COURSE_FILES, OFFICIAL_FILE
+from tasks.paraphrase.task import (
     NO,
     TEMPLATE,
     YES,
@@ -21,7 +23,6 @@ from tasks.paraphrase import (
     _calibration_gaps,
     answer_logps,
 )
-from tasks.quora import COURSE_FILES, OFFICIAL_FILE
 
 TOKENIZER = get_tokenizer("verse")
 COURSE_HEADER = ["id", "sentence1", "sentence2", "is_duplicate"]
@@ -36,16 +37,21 @@ def write_table(path, header, rows):
 
 def write_course(folder, n=40):
     for split, name in COURSE_FILES.items():
-        rows = [[f"q{i}", f"What is {split} {i}?", f"What is {split} {i // 2 * 2}?", int(i % 3 > 0)]
-                for i in range(n)]
+        rows = [
+            [f"q{i}", f"What is {split} {i}?", f"What is {split} {i // 2 * 2}?", int(i % 3 > 0)]
+            for i in range(n)
+        ]
         labelled = split != "test"
-        write_table(folder / name, COURSE_HEADER[: 3 + labelled],
-                    [row[: 3 + labelled] for row in rows])
+        write_table(
+            folder / name, COURSE_HEADER[: 3 + labelled], [row[: 3 + labelled] for row in rows]
+        )
 
 
 def write_official(path, n=2000, order=1):
-    rows = [[i, 2 * i, 2 * i + 1, f"Question {i}?", f"Other question {i}?", int(i % 3 == 0)]
-            for i in range(n)]
+    rows = [
+        [i, 2 * i, 2 * i + 1, f"Question {i}?", f"Other question {i}?", int(i % 3 == 0)]
+        for i in range(n)
+    ]
     write_table(path, OFFICIAL_HEADER, rows[::order])
 
 
@@ -275,8 +281,9 @@ def test_calibration_by_hand():
     """Three pairs promised 0.62 of which two hold, one promised 1 that does not."""
     duplicate = np.array([True, True, False, False])
     logps = np.log(np.array([[0.62, 0.38]] * 3 + [[1.0, 1e-30]]))
-    metric = Metric(_calibration_gaps(duplicate, logps),
-                    *ParaphraseTask.metrics["calibration_error"])
+    metric = Metric(
+        _calibration_gaps(duplicate, logps), *ParaphraseTask.metrics["calibration_error"]
+    )
     expected = 3 / 4 * abs(0.62 - 2 / 3) + 1 / 4 * 1
     assert metric.value == pytest.approx(expected, abs=1e-6)
 
@@ -305,8 +312,14 @@ def test_a_bootstrap_can_score_many_sums_at_once(tmp_path):
 
 
 def test_floors(tmp_path):
-    words = [("a b c d", "a b c d", 1), ("a b c d", "A, b c?", 1), ("a b", "c d", 0),
-             ("a b", "a c", 0), ("a b", "d", 0), ("a b c", "a b d", 0)]
+    words = [
+        ("a b c d", "a b c d", 1),
+        ("a b c d", "A, b c?", 1),
+        ("a b", "c d", 0),
+        ("a b", "a c", 0),
+        ("a b", "d", 0),
+        ("a b c", "a b d", 0),
+    ]
     for name in ("quora-train.csv", "quora-dev.csv"):
         write_table(tmp_path / name, COURSE_HEADER, [[i, *row] for i, row in enumerate(words)])
     floors = get_task("paraphrase", tmp_path).floors("dev", generator=np.random.default_rng(0))
@@ -316,8 +329,14 @@ def test_floors(tmp_path):
 
 def test_the_word_overlap_threshold_is_the_best(tmp_path):
     generator = np.random.default_rng(0)
-    rows = [[i, *(" ".join(generator.choice(list("abcdef"), 4)) for _ in range(2)),
-             generator.integers(2)] for i in range(60)]
+    rows = [
+        [
+            i,
+            *(" ".join(generator.choice(list("abcdef"), 4)) for _ in range(2)),
+            generator.integers(2),
+        ]
+        for i in range(60)
+    ]
     for name in ("quora-train.csv", "quora-dev.csv"):
         write_table(tmp_path / name, COURSE_HEADER, rows)
 

@@ -30,15 +30,18 @@ EOS = 22
 POLICY, REFERENCE, COUNTS = ([-10.0], [-12.0]), ([-11.0], [-11.0]), ([4.0], [3.0])
 REFERENCED = ("sigmoid", "ipo", "ipo-mean", "hinge")
 # Every function, whether it takes the reference and the lengths, and its options.
-each_function = pytest.mark.parametrize("function, reference, counts, options", [
-    (dpo_loss, True, False, {"beta": 0.1}),
-    (dpo_loss, True, False, {"beta": 0.1, "label_smoothing": 0.2}),
-    (ipo_loss, True, False, {"beta": 0.1}),
-    (ipo_mean_loss, True, True, {"beta": 0.1}),
-    (hinge_loss, True, False, {"beta": 0.1}),
-    (simpo_loss, False, True, {"beta": 0.7, "target_margin": 0.3}),
-    (orpo_loss, False, True, {"beta": 0.7}),
-])
+each_function = pytest.mark.parametrize(
+    "function, reference, counts, options",
+    [
+        (dpo_loss, True, False, {"beta": 0.1}),
+        (dpo_loss, True, False, {"beta": 0.1, "label_smoothing": 0.2}),
+        (ipo_loss, True, False, {"beta": 0.1}),
+        (ipo_mean_loss, True, True, {"beta": 0.1}),
+        (hinge_loss, True, False, {"beta": 0.1}),
+        (simpo_loss, False, True, {"beta": 0.7, "target_margin": 0.3}),
+        (orpo_loss, False, True, {"beta": 0.7}),
+    ],
+)
 
 
 def fp64(*sides) -> list[torch.Tensor]:
@@ -63,25 +66,38 @@ def objective(loss: PreferenceLoss, reference: GPT) -> PreferenceObjective:
     return PreferenceObjective(loss, FrozenReference(reference) if loss.uses_reference else None)
 
 
-@pytest.mark.parametrize("function, sides, options, loss, rewards", [
-    # log-ratios 1 and -1: h = 2, 1 / (2 * 0.5) = 1, (2 - 1)^2
-    (ipo_loss, POLICY + REFERENCE, {"beta": 0.5}, 1.0, (0.5, -0.5)),
-    # 1 / (2 * 0.1) = 5, (2 - 5)^2
-    (ipo_loss, POLICY + REFERENCE, {"beta": 0.1}, 9.0, (0.1, -0.1)),
-    # per token 1/4 and -1/3: h = 7/12, (7/12 - 1)^2 = 25/144
-    (ipo_mean_loss, POLICY + REFERENCE + COUNTS, {"beta": 0.5}, 25 / 144, (0.5, -0.5)),
-    # margin 0.1 * 2: 1 - 0.2
-    (hinge_loss, POLICY + REFERENCE, {"beta": 0.1}, 0.8, (0.1, -0.1)),
-    # margin 0.6 * 2 = 1.2, past 1
-    (hinge_loss, POLICY + REFERENCE, {"beta": 0.6}, 0.0, (0.6, -0.6)),
-    # 2 * -10 / 4 = -5 and 2 * -12 / 3 = -8: margin 3, log(1 + e^-(3 - 1))
-    (simpo_loss, POLICY + COUNTS, {"beta": 2.0, "target_margin": 1.0},
-     0.12692801104297263, (-5.0, -8.0)),
-    # p = 0.6 and 0.5 per token: odds 1.5 and 1, sigmoid(log 1.5) = 0.6, so the loss is
-    # -log 0.6 - 0.1 log 0.6 = 1.1 * 0.5108256237659907
-    (orpo_loss, ([4 * math.log(0.6)], [3 * math.log(0.5)]) + COUNTS, {"beta": 0.1},
-     0.5619081861425898, (-0.05108256237659907, -0.06931471805599453)),
-])
+@pytest.mark.parametrize(
+    "function, sides, options, loss, rewards",
+    [
+        # log-ratios 1 and -1: h = 2, 1 / (2 * 0.5) = 1, (2 - 1)^2
+        (ipo_loss, POLICY + REFERENCE, {"beta": 0.5}, 1.0, (0.5, -0.5)),
+        # 1 / (2 * 0.1) = 5, (2 - 5)^2
+        (ipo_loss, POLICY + REFERENCE, {"beta": 0.1}, 9.0, (0.1, -0.1)),
+        # per token 1/4 and -1/3: h = 7/12, (7/12 - 1)^2 = 25/144
+        (ipo_mean_loss, POLICY + REFERENCE + COUNTS, {"beta": 0.5}, 25 / 144, (0.5, -0.5)),
+        # margin 0.1 * 2: 1 - 0.2
+        (hinge_loss, POLICY + REFERENCE, {"beta": 0.1}, 0.8, (0.1, -0.1)),
+        # margin 0.6 * 2 = 1.2, past 1
+        (hinge_loss, POLICY + REFERENCE, {"beta": 0.6}, 0.0, (0.6, -0.6)),
+        # 2 * -10 / 4 = -5 and 2 * -12 / 3 = -8: margin 3, log(1 + e^-(3 - 1))
+        (
+            simpo_loss,
+            POLICY + COUNTS,
+            {"beta": 2.0, "target_margin": 1.0},
+            0.12692801104297263,
+            (-5.0, -8.0),
+        ),
+        # p = 0.6 and 0.5 per token: odds 1.5 and 1, sigmoid(log 1.5) = 0.6, so the loss is
+        # -log 0.6 - 0.1 log 0.6 = 1.1 * 0.5108256237659907
+        (
+            orpo_loss,
+            ([4 * math.log(0.6)], [3 * math.log(0.5)]) + COUNTS,
+            {"beta": 0.1},
+            0.5619081861425898,
+            (-0.05108256237659907, -0.06931471805599453),
+        ),
+    ],
+)
 def test_losses_and_rewards_by_hand(function, sides, options, loss, rewards):
     output = function(*fp64(*sides), **options)
     assert [side.item() for side in output] == pytest.approx([loss, *rewards], abs=1e-12)
@@ -92,13 +108,20 @@ def test_gradients_equal_finite_differences(function, reference, counts, options
     others = fp64([-3, -4, -2], [-3, -3, -6]) if reference else []
     others += fp64([2, 4, 1], [1, 3, 5]) if counts else []
     policy = [side.requires_grad_() for side in fp64([-2.5, -9, -0.01], [-4.5, -2, -30])]
-    assert torch.autograd.gradcheck(lambda *sides: function(*sides, *others, **options).loss,
-                                    policy)
+    assert torch.autograd.gradcheck(
+        lambda *sides: function(*sides, *others, **options).loss, policy
+    )
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("sigmoid", math.log(2)), ("ipo", 25.0), ("ipo-mean", 25.0), ("hinge", 1.0),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("sigmoid", math.log(2)),
+        ("ipo", 25.0),
+        ("ipo-mean", 25.0),
+        ("hinge", 1.0),
+    ],
+)
 def test_loss_at_the_reference(name, expected):
     """ln 2 for sigmoid, (1 / (2 beta))^2 for IPO, 1 for hinge, whatever the log-probs."""
     model = tiny().double()
@@ -123,8 +146,10 @@ def test_losses_fall_as_the_rejected_grows_unlikelier(function, reference, count
 
 
 def test_simpo_grows_with_the_target_margin():
-    losses = [simpo_loss(*fp64(*POLICY, *COUNTS), beta=2.0, target_margin=margin).loss.item()
-              for margin in (0.0, 0.5, 1.0, 4.0)]
+    losses = [
+        simpo_loss(*fp64(*POLICY, *COUNTS), beta=2.0, target_margin=margin).loss.item()
+        for margin in (0.0, 0.5, 1.0, 4.0)
+    ]
     assert losses == sorted(losses) and len(set(losses)) == 4
 
 
@@ -141,8 +166,9 @@ def test_the_two_ipos_agree_up_to_scale_where_lengths_are_equal():
     Through this the published form, which TRL lacks, leans on TRL too.
     """
     sides, counts = fp64([-10, -3], [-12, -9], [-11, -5], [-11, -4]), fp64([4, 4], [4, 4])
-    torch.testing.assert_close(ipo_loss(*sides, beta=0.3).loss,
-                               16 * ipo_mean_loss(*sides, *counts, beta=1.2).loss)
+    torch.testing.assert_close(
+        ipo_loss(*sides, beta=0.3).loss, 16 * ipo_mean_loss(*sides, *counts, beta=1.2).loss
+    )
 
 
 def test_orpo_stays_finite_where_a_probability_rounds_to_1():
@@ -176,28 +202,43 @@ def test_the_objective_takes_lengths_from_the_batch():
 
 def test_none_takes_the_losss_own_default():
     assert {name: PreferenceLoss(name).beta for name in LOSSES} == {
-        "sigmoid": 0.1, "ipo": 0.1, "ipo-mean": 0.1, "hinge": 0.1, "simpo": 2.0, "orpo": 0.1,
+        "sigmoid": 0.1,
+        "ipo": 0.1,
+        "ipo-mean": 0.1,
+        "hinge": 0.1,
+        "simpo": 2.0,
+        "orpo": 0.1,
     }
     assert PreferenceLoss("simpo").target_margin == 1.0
     assert PreferenceLoss("ipo").target_margin is None
     assert PreferenceLoss("simpo", target_margin=0.0).target_margin == 0
 
 
-@pytest.mark.parametrize("options", [
-    {"beta": 0.0}, {"beta": -1.0}, {"beta": math.nan},
-    {"label_smoothing": 0.5}, {"label_smoothing": -0.1},
-    {"sft_weight": -1.0}, {"name": "simpo", "target_margin": -0.1},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta": 0.0},
+        {"beta": -1.0},
+        {"beta": math.nan},
+        {"label_smoothing": 0.5},
+        {"label_smoothing": -0.1},
+        {"sft_weight": -1.0},
+        {"name": "simpo", "target_margin": -0.1},
+    ],
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError, match=f"{list(options)[-1]} is .*; expected"):
         PreferenceLoss(**options)
 
 
-@pytest.mark.parametrize("name, option", [
-    *((name, "label_smoothing") for name in LOSSES if name != "sigmoid"),
-    *((name, "target_margin") for name in LOSSES if name != "simpo"),
-    ("orpo", "sft_weight"),
-])
+@pytest.mark.parametrize(
+    "name, option",
+    [
+        *((name, "label_smoothing") for name in LOSSES if name != "sigmoid"),
+        *((name, "target_margin") for name in LOSSES if name != "simpo"),
+        ("orpo", "sft_weight"),
+    ],
+)
 @pytest.mark.parametrize("value", [0.1, math.nan])
 def test_an_option_that_the_loss_does_not_use_is_refused(name, option, value):
     with pytest.raises(InputError, match=f"the loss {name} does not use {option}, got {value}"):
@@ -222,40 +263,70 @@ def test_a_reference_is_given_exactly_where_the_loss_uses_one(name):
         PreferenceObjective(loss, None if loss.uses_reference else FrozenReference(tiny()))
 
 
-RAGGED = {"prompt": ["w1 w2 w3", "w4"], "chosen": [" w7 w8", " w9 w10 w2 w2"],
-          "rejected": [" w8", " w9 w11 w3"]}
+RAGGED = {
+    "prompt": ["w1 w2 w3", "w4"],
+    "chosen": [" w7 w8", " w9 w10 w2 w2"],
+    "rejected": [" w8", " w9 w11 w3"],
+}
 # Where TRL takes an SFT term over other tokens than ours, both agree on such rows.
 EVEN = {"prompt": ["w1", "w4"], "chosen": [" w7 w8", " w9 w10"], "rejected": [" w8", " w9 w11 w3"]}
 
 
-@pytest.mark.parametrize("loss, theirs", [
-    (PreferenceLoss("sigmoid", beta=0.4), {"loss_type": "sigmoid"}),
-    (PreferenceLoss("ipo-mean", beta=0.4), {"loss_type": "ipo"}),
-    (PreferenceLoss("hinge", beta=0.4), {"loss_type": "hinge"}),
-    (PreferenceLoss("hinge", beta=1.0), {"loss_type": "hinge"}),  # one pair is past the kink
-], ids=["sigmoid", "ipo-mean", "hinge", "hinge-kink"])
+@pytest.mark.parametrize(
+    "loss, theirs",
+    [
+        (PreferenceLoss("sigmoid", beta=0.4), {"loss_type": "sigmoid"}),
+        (PreferenceLoss("ipo-mean", beta=0.4), {"loss_type": "ipo"}),
+        (PreferenceLoss("hinge", beta=0.4), {"loss_type": "hinge"}),
+        (PreferenceLoss("hinge", beta=1.0), {"loss_type": "hinge"}),  # one pair is past the kink
+    ],
+    ids=["sigmoid", "ipo-mean", "hinge", "hinge-kink"],
+)
 def test_losses_with_a_reference_agree_with_trl(loss, theirs, tmp_path):
     """One real step of TRL's DPOTrainer on a tiny GPT-2: the loss and every metric it logs."""
     trl = oracle("trl")
     policy, reference = tiny(0), tiny(1)
-    logged = trl_step(trl.DPOTrainer, trl.DPOConfig, RAGGED, tmp_path, policy,
-                      beta=loss.beta, ref_model=reference, **theirs)
+    logged = trl_step(
+        trl.DPOTrainer,
+        trl.DPOConfig,
+        RAGGED,
+        tmp_path,
+        policy,
+        beta=loss.beta,
+        ref_model=reference,
+        **theirs,
+    )
     losses, metrics = objective(loss, reference)(policy, rows_batch(RAGGED))
     assert len(metrics) == 6
     assert_logged({"loss": losses, **metrics}, logged)
 
 
-@pytest.mark.parametrize("rows, loss, theirs", [
-    (RAGGED, PreferenceLoss("simpo"), {"simpo_gamma": 1.0, "cpo_alpha": 0.0}),
-    (EVEN, PreferenceLoss("simpo", beta=3.0, target_margin=0.2, sft_weight=0.6),
-     {"simpo_gamma": 0.2, "cpo_alpha": 0.6}),
-], ids=["plain", "with-sft"])
+@pytest.mark.parametrize(
+    "rows, loss, theirs",
+    [
+        (RAGGED, PreferenceLoss("simpo"), {"simpo_gamma": 1.0, "cpo_alpha": 0.0}),
+        (
+            EVEN,
+            PreferenceLoss("simpo", beta=3.0, target_margin=0.2, sft_weight=0.6),
+            {"simpo_gamma": 0.2, "cpo_alpha": 0.6},
+        ),
+    ],
+    ids=["plain", "with-sft"],
+)
 def test_simpo_agrees_with_trl(rows, loss, theirs, tmp_path):
     """TRL logs the mean log-probs here as logps/*; its rewards are beta times those."""
     cpo = oracle("trl.experimental.cpo")
     policy = tiny()
-    logged = trl_step(cpo.CPOTrainer, cpo.CPOConfig, rows, tmp_path, policy,
-                      loss_type="simpo", beta=loss.beta, **theirs)
+    logged = trl_step(
+        cpo.CPOTrainer,
+        cpo.CPOConfig,
+        rows,
+        tmp_path,
+        policy,
+        loss_type="simpo",
+        beta=loss.beta,
+        **theirs,
+    )
     losses, metrics = PreferenceObjective(loss)(policy, rows_batch(rows))
     assert_logged({"loss": losses, **rewards_of(metrics)}, logged)
 
@@ -277,8 +348,10 @@ def test_orpos_odds_ratio_term_agrees_with_trl_on_all_rows(tmp_path):
     logged = trl_step(orpo.ORPOTrainer, orpo.ORPOConfig, RAGGED, tmp_path, policy, beta=0.4)
     losses, metrics = PreferenceObjective(PreferenceLoss("orpo", beta=0.4))(policy, batch)
     nll = (-sequence_logps(policy, batch) / batch.counts).chunk(2)[0]
-    assert_logged({"loss": losses - nll, **rewards_of(metrics)},
-                  {**logged, "loss": logged["loss"] - float(logged["nll_loss"])})
+    assert_logged(
+        {"loss": losses - nll, **rewards_of(metrics)},
+        {**logged, "loss": logged["loss"] - float(logged["nll_loss"])},
+    )
 
 
 def rewards_of(metrics) -> dict[str, torch.Tensor]:
@@ -295,12 +368,22 @@ def trl_step(trainer, config, rows, folder, policy: GPT, ref_model: GPT | None =
     transformers, datasets = oracle("transformers"), oracle("datasets")
     models = [as_transformers(model, transformers) for model in (policy, ref_model) if model]
     trainer = trainer(
-        *models, processing_class=word_tokenizer(transformers),
+        *models,
+        processing_class=word_tokenizer(transformers),
         train_dataset=datasets.Dataset.from_dict(rows),
         args=config(
-            output_dir=str(folder), per_device_train_batch_size=2, max_steps=1, logging_steps=1,
-            report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
-            disable_tqdm=True, save_strategy="no", max_length=TINY.n_positions, **options,
+            output_dir=str(folder),
+            per_device_train_batch_size=2,
+            max_steps=1,
+            logging_steps=1,
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+            save_strategy="no",
+            max_length=TINY.n_positions,
+            **options,
         ),
     )
     trainer.train()
@@ -332,13 +415,22 @@ def rows_batch(rows: dict[str, list[str]]):
 def as_transformers(model: GPT, transformers):
     """The same weights in transformers' GPT-2, whose linears store the transpose."""
     config = transformers.GPT2Config(
-        vocab_size=TINY.vocab_size, n_positions=TINY.n_positions, n_embd=TINY.n_embd,
-        n_layer=TINY.n_layer, n_head=TINY.n_head, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-        bos_token_id=EOS, eos_token_id=EOS,
+        vocab_size=TINY.vocab_size,
+        n_positions=TINY.n_positions,
+        n_embd=TINY.n_embd,
+        n_layer=TINY.n_layer,
+        n_head=TINY.n_head,
+        resid_pdrop=0,
+        embd_pdrop=0,
+        attn_pdrop=0,
+        bos_token_id=EOS,
+        eos_token_id=EOS,
     )
     theirs = transformers.GPT2LMHeadModel(config)
     linears = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-    state = {f"transformer.{name}": value.T if name.endswith(linears) else value
-             for name, value in model.state_dict().items()}
+    state = {
+        f"transformer.{name}": value.T if name.endswith(linears) else value
+        for name, value in model.state_dict().items()
+    }
     theirs.load_state_dict({**state, "lm_head.weight": model.wte.weight})
     return theirs

@@ -33,12 +33,13 @@ def test_the_right_answer_beats_the_wrong_one(model):
 
 
 def test_gold_beats_the_policys_own_sample(model, monkeypatch):
-    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 12)
+    monkeypatch.setattr("tasks.sonnet.task.MAX_NEW_TOKENS", 12)
     task = get_task("sonnet")
     examples = task.examples("train")[:3]
     pairs = build("gold-vs-sample", task, model, examples)
-    sampled = task.sample(model, TOKENIZER, [e.prompt for e in examples],
-                          generator=torch.Generator().manual_seed(0))
+    sampled = task.sample(
+        model, TOKENIZER, [e.prompt for e in examples], generator=torch.Generator().manual_seed(0)
+    )
     assert [tuple(pair) for pair in pairs] == [(*e, text) for e, text in zip(examples, sampled)]
     assert build("gold-vs-sample", task, model, examples) == pairs
     assert build("gold-vs-sample", task, model, examples, seed=1) != pairs
@@ -54,16 +55,20 @@ def test_gold_beats_its_lines_and_last_words_shuffled(model):
         assert pair.rejected != pair.chosen
         assert Counter(pair.rejected) == Counter(pair.chosen)  # the same characters
         assert pair.rejected.count("\n") == pair.chosen.count("\n")
-    kept = sum(line in pair.chosen.splitlines() for pair in pairs
-               for line in pair.rejected.splitlines())
+    kept = sum(
+        line in pair.chosen.splitlines() for pair in pairs for line in pair.rejected.splitlines()
+    )
     assert kept < 0.2 * sum(pair.chosen.count("\n") for pair in pairs)
     assert build("gold-vs-corrupted", task, model, examples) == pairs
     assert build("gold-vs-corrupted", task, model, examples, seed=1) != pairs
 
 
 def test_pairs_without_a_difference_are_dropped(model):
-    examples = [Example("p", "the same\nthe same\n"), Example("p", "one line\n"),
-                Example("p", "a b\nc d\ne f\ng h\ni j\nk l\n")]
+    examples = [
+        Example("p", "the same\nthe same\n"),
+        Example("p", "one line\n"),
+        Example("p", "a b\nc d\ne f\ng h\ni j\nk l\n"),
+    ]
     pairs = build("gold-vs-corrupted", get_task("sonnet"), model, examples)
     assert [pair.chosen for pair in pairs] == [examples[2].completion]
 
@@ -82,7 +87,7 @@ def chrf(text: str, gold: str) -> float:
 
 
 def test_the_best_sample_beats_the_worst(model, monkeypatch):
-    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 12)
+    monkeypatch.setattr("tasks.sonnet.task.MAX_NEW_TOKENS", 12)
     task = get_task("sonnet")
     examples = task.examples("train")[:3]
     pairs = build("best-vs-worst", task, model, examples, n_samples=5)
@@ -95,7 +100,7 @@ def test_the_best_sample_beats_the_worst(model, monkeypatch):
 
 
 def test_samples_that_all_score_the_same_make_no_pair(model, monkeypatch):
-    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 4)
+    monkeypatch.setattr("tasks.sonnet.task.MAX_NEW_TOKENS", 4)
     task = get_task("sonnet", temperature=0)  # greedy: the same text each time
     assert build("best-vs-worst", task, model, task.examples("train")[:2]) == []
 
@@ -137,12 +142,17 @@ def test_answers_have_no_margin():
     examples = [Example("Same?", " yes"), Example("And now?", " no")]
     pairs = [PreferencePair("Same?", " yes", " no"), PreferencePair("And now?", " no", " yes")]
     assert describe_pairs(pairs, examples) == {
-        "examples": 2, "pairs": 2, "share_dropped": 0, "share_degenerate": 0,
+        "examples": 2,
+        "pairs": 2,
+        "share_dropped": 0,
+        "share_degenerate": 0,
         "length_ratio": pytest.approx((3 / 4 + 4 / 3) / 2),
     }
 
 
 def test_when_every_pair_was_dropped_there_are_only_counts():
     assert describe_pairs([], [Example("p", GOLD)]) == {
-        "examples": 1, "pairs": 0, "share_dropped": 1,
+        "examples": 1,
+        "pairs": 0,
+        "share_dropped": 1,
     }

@@ -11,14 +11,14 @@ from minigpt import PRESETS, GPTConfig, get_tokenizer, load_pretrained
 from minigpt.errors import InputError
 from minigpt.weights.pretrained import VERSE
 from tasks import get_task
-from tasks.sonnet import bits_per_char
+from tasks.likelihood import bits_per_char
 from tests.test_corpus import PLAY, table, verse, write_sdist, write_wheel
 
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """A folder with both distributions, tiny, and a tiny shape under the verse model's name."""
-    monkeypatch.setattr("experiments.corpus.HELD_OUT", 2)
+    monkeypatch.setattr("experiments.verse.corpus.HELD_OUT", 2)
     monkeypatch.setitem(PRESETS, "verse", GPTConfig(16384, 32, n_layer=1, n_head=2, n_embd=16))
     write_sdist(tmp_path, hamlet_gut=PLAY + "\n".join(verse(90, first="ghost")))
     write_wheel(tmp_path, table(verse(120) + verse(120, first="queen")))
@@ -26,9 +26,17 @@ def corpus(tmp_path, monkeypatch):
 
 
 def config(corpus, out, **options):
-    return pretrain.Config(corpus, out, **{
-        "tokens": 20 * 256, "batch_tokens": 256, "warmup": 2, "device": "cpu", **options,
-    })
+    return pretrain.Config(
+        corpus,
+        out,
+        **{
+            "tokens": 20 * 256,
+            "batch_tokens": 256,
+            "warmup": 2,
+            "device": "cpu",
+            **options,
+        },
+    )
 
 
 def test_a_run_lowers_the_bits_and_leaves_weights_and_card(corpus, tmp_path):
@@ -87,8 +95,10 @@ def test_the_verse_model_ships_and_reads_sonnets():
     assert sum(path.stat().st_size for path in VERSE.iterdir()) <= 20e6
     model, tokenizer = load_pretrained("verse").eval(), get_tokenizer("verse")
     assert 8e6 < sum(p.numel() for p in model.parameters()) < 10e6
-    bits = {split: bits_per_char(model, tokenizer, get_task("sonnet").examples(split)).value
-            for split in ("train", "dev")}
+    bits = {
+        split: bits_per_char(model, tokenizer, get_task("sonnet").examples(split)).value
+        for split in ("train", "dev")
+    }
     assert bits["dev"] < 2.0
     assert abs(bits["train"] - bits["dev"]) < 0.1  # neither half was seen in pretraining
 

@@ -11,8 +11,9 @@ from experiments import handoff
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = re.findall(r"^(?:\.venv/bin/)?python -m experiments\.handoff(.*?)(?:#.*)?$", README,
-                      re.MULTILINE)
+COMMANDS = re.findall(
+    r"^(?:\.venv/bin/)?python -m experiments\.handoff(.*?)(?:#.*)?$", README, re.MULTILINE
+)
 ELSEWHERE = ("--help", "gpt2", "DIR", "--resume", "--grid")  # need the network, data, a run, time
 MODULES = sorted(set(re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", README)))
 
@@ -45,14 +46,25 @@ def test_every_command_explains_itself(module, capsys):
     assert exit.value.code == 0 and "--" in capsys.readouterr().out
 
 
-def test_every_file_that_the_readme_names_exists():
+def test_the_map_names_what_is_there_and_every_room():
     root = Path(__file__).parent.parent
     tree = re.search(r"## What is where\n\n```\n(.*?)```", README, re.DOTALL).group(1)
-    folder, missing, seen = root, [], 0
+    package = room = root
+    named, missing = {root}, []
     for line in tree.splitlines():
         if top := re.match(r"(\w+)/", line):
-            folder = root / top.group(1)
-        for name in re.findall(r"\w+\.py\b", line):
-            seen += 1
-            missing += [] if (folder / name).exists() else [name]
-    assert not missing and seen > 15
+            package = room = root / top.group(1)
+        elif inner := re.match(r"  (\w+)/", line):
+            room = package / inner.group(1)
+        elif re.match(r"  \w", line):  # a file of the package, on a line of its own
+            room = package
+        named.add(room)
+        files = re.findall(r"\b\w+\.py\b", line)
+        missing += [f"{room}/{file}" for file in files if not (room / file).is_file()]
+        named |= {room / file for file in files}
+    assert not missing and len(named) > 40
+    tracked = [path.parent for path in root.rglob("__init__.py") if ".venv" not in path.parts]
+    rooms = {path for path in tracked if len(path.relative_to(root).parts) <= 2}
+    assert rooms <= named  # kernels/ is a room of fast/ and has its word there
+    commands = set((root / "experiments").glob("[a-z]*.py"))
+    assert commands <= named and len(commands) >= 9

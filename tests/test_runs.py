@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from experiments.runs import LINES, open_run
+from experiments.run.folder import LINES, open_run
 
 
 def lines_of(path):

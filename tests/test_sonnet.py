@@ -7,17 +7,19 @@ import pytest
 import torch
 from sacrebleu.metrics import CHRF
 
-from experiments.display import METRICS, show
+from experiments.run.display import METRICS, show
 from minigpt import GPT, GPTConfig, get_tokenizer, load_pretrained
 from minigpt.errors import InputError
 from tasks import Example, Metric, get_task
 from tasks.chrf import chrf_counts, chrf_score, mean_chrf_score
-from tasks.continuations import mbr_statistics, text_statistics
-from tasks.copying import copying_source
-from tasks.decoding import minimum_bayes_risk
 from tasks.likelihood import completion_bits, preferred
 from tasks.registry import TASKS
-from tasks.sonnet import SonnetTask, bits_per_char, read_sonnets
+from tasks.sonnet.continuations import mbr_statistics, text_statistics
+from tasks.sonnet.copying import copying_source
+from tasks.sonnet.decoding import minimum_bayes_risk
+from tasks.sonnet.task import SonnetTask
+from tasks.likelihood import bits_per_char
+from tasks.sonnet.shakespeare import read_sonnets
 
 TOKENIZER = get_tokenizer("verse")
 
@@ -108,8 +110,9 @@ def test_unknown_names():
 
 
 def texts(generator: np.random.Generator, n: int, longest: int) -> list[str]:
-    return ["".join(generator.choice(list("abc \n"), generator.integers(longest)))
-            for _ in range(n)]
+    return [
+        "".join(generator.choice(list("abc \n"), generator.integers(longest))) for _ in range(n)
+    ]
 
 
 @pytest.mark.parametrize("longest", [2, 5, 8, 40, 600])
@@ -156,7 +159,7 @@ def test_a_context_too_short_for_a_sonnet_is_an_error():
 
 
 def test_evaluation(model, monkeypatch):
-    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 24)
+    monkeypatch.setattr("tasks.sonnet.task.MAX_NEW_TOKENS", 24)
     task = SonnetTask(limits={"dev": 3}, n_samples=2)
     model.train()
     evaluation = task.evaluate(model, TOKENIZER, "dev", generator=torch_generator())
@@ -170,8 +173,9 @@ def test_evaluation(model, monkeypatch):
     assert set(evaluation.metrics) == set(task.metrics)
 
     def corpus(side, given):
-        texts = [example.prompt * given + written[2 * i + side]
-                 for i, example in enumerate(examples)]
+        texts = [
+            example.prompt * given + written[2 * i + side] for i, example in enumerate(examples)
+        ]
         gold = [example.prompt * given + example.completion for example in examples]
         return CHRF().corpus_score(texts, [gold]).score
 
@@ -206,8 +210,7 @@ def test_evaluation(model, monkeypatch):
     ],
 )
 def test_where_a_sample_ends(model, monkeypatch, written, expected):
-    """`generate` is replaced by one that writes a given text, token by token, until it is stopped.
-    """
+    """`generate` is replaced by one that writes a given text, token by token, until it is stopped."""
     script = []
     for piece in written.split("<eot>"):
         script += TOKENIZER.encode(piece) + [TOKENIZER.eot] * ("<eot>" in written)
@@ -220,7 +223,7 @@ def test_where_a_sample_ends(model, monkeypatch, written, expected):
                 break
         return [produced for _ in prompts]
 
-    monkeypatch.setattr("tasks.sonnet.generate", generate)
+    monkeypatch.setattr("tasks.sonnet.task.generate", generate)
     sample = get_task("sonnet").sample(model, TOKENIZER, ["a"], generator=torch_generator())
     assert sample == [expected]
     assert TOKENIZER.decode(produced).count("x\n") <= 10
@@ -228,7 +231,7 @@ def test_where_a_sample_ends(model, monkeypatch, written, expected):
 
 
 def test_the_metrics_are_made_again_from_their_addends(model, monkeypatch):
-    monkeypatch.setattr("tasks.sonnet.MAX_NEW_TOKENS", 24)
+    monkeypatch.setattr("tasks.sonnet.task.MAX_NEW_TOKENS", 24)
     task = SonnetTask(limits={"dev": 2}, n_samples=3)
     evaluation = task.evaluate(model, TOKENIZER, "dev", generator=torch_generator())
     for name, metric in evaluation.metrics.items():
@@ -288,8 +291,10 @@ def test_text_statistics_sum_over_the_samples_of_a_sonnet():
     assert found["rhyme"].tolist() == [[0, 12], [0, 12]]
     assert found["syllables"].tolist() == [[0, 11], [0, 2]]
     assert found["chrf"].shape == found["chrf_generated"].shape == (2, 36)
-    assert (found["chrf"][0, :18] == chrf_counts(["a b\nc d\ne f\n" + whole],
-                                                ["a b\nc d\ne f\n" + gold])[0]).all()
+    assert (
+        found["chrf"][0, :18]
+        == chrf_counts(["a b\nc d\ne f\n" + whole], ["a b\nc d\ne f\n" + gold])[0]
+    ).all()
 
 
 def test_samples_without_words_score_nothing():

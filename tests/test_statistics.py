@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from experiments.statistics import (
+from experiments.study.statistics import (
     Needed,
     SeedNoise,
     arm_interval,
-    bootstrap_interval,
     compare,
     needed,
     paired_difference,
@@ -17,6 +16,7 @@ from experiments.statistics import (
     seed_mean,
     t_quantile,
 )
+from experiments.run.bootstrap import bootstrap_interval
 from tasks.base import Metric, ratio
 
 
@@ -160,8 +160,11 @@ def test_seeds_are_averaged_after_the_score_not_before():
 def test_the_storage_of_the_addends_does_not_matter():
     right = np.random.default_rng(0).integers(0, 2, size=(400, 2))
     intervals = [
-        compare(*([Metric(np.stack([r, np.ones(400)], axis=1).astype(dtype), ratio)]
-                  for r in right.T), SeedNoise(0.1, 3), np.random.default_rng(0))
+        compare(
+            *([Metric(np.stack([r, np.ones(400)], axis=1).astype(dtype), ratio)] for r in right.T),
+            SeedNoise(0.1, 3),
+            np.random.default_rng(0),
+        )
         for dtype in (np.uint8, np.float32, np.int64, np.float64)
     ]
     assert intervals[0] == intervals[1] == intervals[2] == intervals[3]
@@ -228,8 +231,10 @@ def test_as_many_examples_or_seeds_as_needed_are_enough_and_no_more():
 
 def test_no_number_is_given_where_none_would_do():
     difference = compare(
-        [mean_metric(np.random.default_rng(0).normal(size=20))], [mean_metric(np.zeros(20))],
-        SeedNoise(0.2, 8), np.random.default_rng(0),
+        [mean_metric(np.random.default_rng(0).normal(size=20))],
+        [mean_metric(np.zeros(20))],
+        SeedNoise(0.2, 8),
+        np.random.default_rng(0),
     )
     seeds_part = 2.306 * 0.2 * math.sqrt(2)
     units_part = 2.093 * difference.units_error

@@ -39,8 +39,11 @@ def comparison(model: str, out: Path, **options) -> parameterization.Config:
 def scores(report: str) -> list[str]:
     """The lines of a report that time and memory do not touch, cut after the scores."""
     lines = [line for line in report.splitlines() if "s/epoch" not in line.split("|")[1:4]]
-    return [re.sub(r"\| [\d,]+ \| [\d.]+ \| [\d,]+ \|.*", "", line) for line in lines
-            if "faster" not in line]
+    return [
+        re.sub(r"\| [\d,]+ \| [\d.]+ \| [\d,]+ \|.*", "", line)
+        for line in lines
+        if "faster" not in line
+    ]
 
 
 def test_a_comparison_reports_every_arm_and_claim(model, tmp_path):
@@ -79,24 +82,49 @@ def test_arms_that_two_experiments_share_are_one_run(model, tmp_path):
 def test_kill_9_and_start_again_give_the_report_of_an_unbroken_run(model, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     parameterization.run(comparison(model, whole))
-    command = [sys.executable, "-m", "experiments.parameterization", "--model", model,
-               "--out", str(broken), "--ranks", "4", "--seeds", "0", "1", "--epochs", "2",
-               "--train-examples", "8", "--dev-examples", "2", "--batch-size", "4",
-               "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, env=os.environ)
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.parameterization",
+        "--model",
+        model,
+        "--out",
+        str(broken),
+        "--ranks",
+        "4",
+        "--seeds",
+        "0",
+        "1",
+        "--epochs",
+        "2",
+        "--train-examples",
+        "8",
+        "--dev-examples",
+        "2",
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+    )
     deadline = time.monotonic() + 120
     while len(list(broken.glob("runs/*/run.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in broken.glob("runs/*/run.json")
-                if '"finished"' in path.read_text()}
+    finished = {
+        path: path.stat().st_mtime_ns
+        for path in broken.glob("runs/*/run.json")
+        if '"finished"' in path.read_text()
+    }
     time.sleep(1.0)  # the run that was at work notices that nobody waits for it
     parameterization.run(comparison(model, broken))
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
-    reports = [(folder / "parameterization-sonnet" / "report.md").read_text()
-               for folder in (whole, broken)]
+    reports = [
+        (folder / "parameterization-sonnet" / "report.md").read_text() for folder in (whole, broken)
+    ]
     assert scores(reports[0]) == scores(reports[1])
 
 
@@ -118,8 +146,9 @@ def test_a_run_that_fails_is_named_and_finished_work_stays(model, tmp_path):
     parameterization.run(comparison(model, tmp_path, seeds=(0,)))
     kept = sorted(tmp_path.glob("runs/*/run.json"))
     with pytest.raises(InputError, match="failed .*finished is kept"):
-        parameterization.run(comparison(model, tmp_path, seeds=(0,), data=tmp_path / "gone",
-                                        precision="bf16"))
+        parameterization.run(
+            comparison(model, tmp_path, seeds=(0,), data=tmp_path / "gone", precision="bf16")
+        )
     assert sorted(tmp_path.glob("runs/*/run.json")) == kept
     kept[0].write_text("{")
     with pytest.raises(InputError, match="is damaged"):
@@ -133,8 +162,13 @@ def test_equal_budgets_of_steps(tmp_path):
 
 
 def test_every_experiment_names_its_arms_once():
-    for study in (parameterization.Config(), handoff_grid.Config(), pair_construction.Config(),
-                  Hyperparameters(), data_scale.Config()):
+    for study in (
+        parameterization.Config(),
+        handoff_grid.Config(),
+        pair_construction.Config(),
+        Hyperparameters(),
+        data_scale.Config(),
+    ):
         study.check()
         names = {arm.name for arm in study.arms()}
         assert {name for claim in study.claims() for name in (claim.a, claim.b)} <= names
@@ -156,9 +190,15 @@ def test_smoke(tmp_path):
     """Every experiment of both tasks with the verse model, and a report that has it all."""
     out = run(Config(smoke=True, out=tmp_path, jobs=2, sonnet=Plan(), paraphrase=Plan()))
     text, page = ((out / name).read_text() for name in ("report.md", "report.html"))
-    for title in ("Full fine-tuning against LoRA", "SFT, DPO, and the handoff between them",
-                  "How preference pairs are made", "DPO's options and relatives",
-                  "More data against more epochs", "Learning rates", "Preference pairs"):
+    for title in (
+        "Full fine-tuning against LoRA",
+        "SFT, DPO, and the handoff between them",
+        "How preference pairs are made",
+        "DPO's options and relatives",
+        "More data against more epochs",
+        "Learning rates",
+        "Preference pairs",
+    ):
         assert title in text and title.replace("'", "&#x27;") in page
     assert page.count("data:image/png;base64,") == text.count(".png)") == 11
     for target in re.findall(r"\]\(([^)]+)\)", text):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.policy import make_policy
-from experiments.schedule import Phase, handoff_phases, warmup_cosine
-from experiments.seeds import numpy_generator, torch_generator, torch_seed
-from experiments.training import make_optimizer, train, trainable
+from experiments.run.policy import make_policy
+from experiments.run.schedule import Phase, handoff_phases, warmup_cosine
+from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
+from experiments.run.training import make_optimizer, train, trainable
 from lora import LoRAConfig, inject, lora_layers
 from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
@@ -47,17 +47,29 @@ def trajectory(objective: str, microbatches: int) -> tuple[list[dict], torch.Ten
         prompts, completions = sequences(8, seed=step)
         _, rejected = sequences(8, seed=100 + step)
         parts = np.array_split(np.arange(8), microbatches)
-        steps.append([
-            make_batch([prompts[i] for i in part] * 2,
-                       [completions[i] for i in part] + [rejected[i] for i in part])
-            if objective == "dpo" else
-            make_batch([prompts[i] for i in part], [completions[i] for i in part])
-            for part in parts
-        ])
-    metrics = list(train(
-        model, make_optimizer(model), steps, chosen, learning_rates=[1e-2] * STEPS,
-        dropout=False, precision="fp32", max_grad_norm=1.0,
-    ))
+        steps.append(
+            [
+                make_batch(
+                    [prompts[i] for i in part] * 2,
+                    [completions[i] for i in part] + [rejected[i] for i in part],
+                )
+                if objective == "dpo"
+                else make_batch([prompts[i] for i in part], [completions[i] for i in part])
+                for part in parts
+            ]
+        )
+    metrics = list(
+        train(
+            model,
+            make_optimizer(model),
+            steps,
+            chosen,
+            learning_rates=[1e-2] * STEPS,
+            dropout=False,
+            precision="fp32",
+            max_grad_norm=1.0,
+        )
+    )
     return metrics, torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
@@ -79,8 +91,15 @@ def test_sft_lowers_the_loss_and_dpo_raises_the_margin():
     model = tiny()
     reference = FrozenReference(frozen_copy(model))
     settings = dict(learning_rates=[1e-2] * 30, dropout=False, precision="fp32", max_grad_norm=1.0)
-    sft = list(train(model, make_optimizer(model), [[make_batch(prompts, completions)]] * 30, SFT(),
-                     **settings))
+    sft = list(
+        train(
+            model,
+            make_optimizer(model),
+            [[make_batch(prompts, completions)]] * 30,
+            SFT(),
+            **settings,
+        )
+    )
     assert sft[-1]["loss"] < 0.7 * sft[0]["loss"]
     model = tiny()
     pairs = [[make_batch(prompts * 2, completions + rejected)]] * 30
@@ -95,8 +114,18 @@ def test_only_adapters_move_under_lora():
     inject(model, LoRAConfig(rank=2), generator=torch.Generator().manual_seed(0))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     batch = make_batch(*sequences(4, seed=0))
-    list(train(model, make_optimizer(model), [[batch]] * 3, SFT(), learning_rates=[1e-2] * 3,
-               dropout=True, precision="fp32", max_grad_norm=1.0))
+    list(
+        train(
+            model,
+            make_optimizer(model),
+            [[batch]] * 3,
+            SFT(),
+            learning_rates=[1e-2] * 3,
+            dropout=True,
+            precision="fp32",
+            max_grad_norm=1.0,
+        )
+    )
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {name for name in before if "lora_" in name} and len(moved) == 16
     assert len(trainable(model)) == 16
@@ -105,9 +134,18 @@ def test_only_adapters_move_under_lora():
 def test_bf16_trains_fp32_weights():
     model = tiny().float()
     batch = make_batch(*sequences(4, seed=0))
-    metrics = list(train(model, make_optimizer(model), [[batch]] * 20, SFT(),
-                         learning_rates=[1e-2] * 20, dropout=False, precision="bf16",
-                         max_grad_norm=1.0))
+    metrics = list(
+        train(
+            model,
+            make_optimizer(model),
+            [[batch]] * 20,
+            SFT(),
+            learning_rates=[1e-2] * 20,
+            dropout=False,
+            precision="bf16",
+            max_grad_norm=1.0,
+        )
+    )
     assert metrics[-1]["loss"] < metrics[0]["loss"]
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -115,8 +153,16 @@ def test_bf16_trains_fp32_weights():
 def test_num_tokens_counts_padding_and_grad_norm_is_taken_before_clipping():
     model = tiny()
     batch = make_batch([[1], [1, 2, 3]], [[2], [4, 5]])  # rows of 1 and 4 input tokens
-    (metrics,) = train(model, make_optimizer(model), [[batch]], SFT(), learning_rates=[0.0],
-                       dropout=False, precision="fp32", max_grad_norm=1e-3)
+    (metrics,) = train(
+        model,
+        make_optimizer(model),
+        [[batch]],
+        SFT(),
+        learning_rates=[0.0],
+        dropout=False,
+        precision="fp32",
+        max_grad_norm=1e-3,
+    )
     assert metrics["num_tokens"] == 8 and metrics["grad_norm"] > 1e-2
 
 
@@ -127,21 +173,27 @@ def test_only_matrices_decay():
     assert {p.dim() for p in groups[1]["params"]} == {1}
 
 
-@pytest.mark.parametrize("epochs, switch, expected", [
-    (10, 3, [Phase("sft", 1, 3), Phase("dpo", 4, 10)]),
-    (10, 0, [Phase("dpo", 1, 10)]),
-    (10, 10, [Phase("sft", 1, 10)]),
-    (1, 0, [Phase("dpo", 1, 1)]),
-])
+@pytest.mark.parametrize(
+    "epochs, switch, expected",
+    [
+        (10, 3, [Phase("sft", 1, 3), Phase("dpo", 4, 10)]),
+        (10, 0, [Phase("dpo", 1, 10)]),
+        (10, 10, [Phase("sft", 1, 10)]),
+        (1, 0, [Phase("dpo", 1, 1)]),
+    ],
+)
 def test_phases(epochs, switch, expected):
     assert handoff_phases(epochs, switch) == expected
 
 
-@pytest.mark.parametrize("epochs, switch, message", [
-    (10, 11, "switch-epoch is 11; expected 0"),
-    (10, -1, "switch-epoch is -1"),
-    (0, 0, "epochs is 0"),
-])
+@pytest.mark.parametrize(
+    "epochs, switch, message",
+    [
+        (10, 11, "switch-epoch is 11; expected 0"),
+        (10, -1, "switch-epoch is -1"),
+        (0, 0, "epochs is 0"),
+    ],
+)
 def test_phases_that_cannot_be(epochs, switch, message):
     with pytest.raises(InputError, match=message):
         handoff_phases(epochs, switch)
@@ -172,16 +224,29 @@ def test_frozen_weights_kept_in_bf16_are_those_of_autocast():
 
     def trained(precision: str) -> list[torch.Tensor]:
         policy, adapted = make_policy(
-            "verse", dropout=0.0, device="cpu", lora=LoRAConfig(4), precision=precision,
-            compile="eager", generator=torch_generator(0, "init"),
+            "verse",
+            dropout=0.0,
+            device="cpu",
+            lora=LoRAConfig(4),
+            precision=precision,
+            compile="eager",
+            generator=torch_generator(0, "init"),
         )
         assert adapted
         kept = {layer.base.weight.dtype for layer in lora_layers(policy).values()}
         assert kept == {torch.bfloat16 if precision == "bf16" else torch.float32}
         prompts, completions = sequences(8, seed=0)
         steps = [[make_batch(prompts, completions)]] * 2
-        for _ in train(policy, make_optimizer(policy), steps, SFT(), learning_rates=[1e-2] * 2,
-                       dropout=False, precision="bf16", max_grad_norm=1.0):
+        for _ in train(
+            policy,
+            make_optimizer(policy),
+            steps,
+            SFT(),
+            learning_rates=[1e-2] * 2,
+            dropout=False,
+            precision="bf16",
+            max_grad_norm=1.0,
+        ):
             pass
         return trainable(policy)
 

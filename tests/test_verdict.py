@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.statistics import Difference, SeedNoise, compare, needed, pooled_seed_noise
-from experiments.verdict import Verdict, judge
+from experiments.study.statistics import Difference, SeedNoise, compare, needed, pooled_seed_noise
+from experiments.study.verdict import Verdict, judge
 from tasks.base import Metric, ratio
 
 
@@ -15,15 +15,26 @@ def difference(low: float, high: float, **changes) -> Difference:
     """A difference in the middle of its interval, over twelve sonnets and three seeds."""
     value, error = (low + high) / 2, (high - low) / 2 / 3
     made = Difference(
-        scores=(50 + value, 50.0), low=low, high=high, p=0.5, units=12, seeds=(3, 3),
-        units_error=error, noise=SeedNoise(error, 10), larger_is_better=True,
+        scores=(50 + value, 50.0),
+        low=low,
+        high=high,
+        p=0.5,
+        units=12,
+        seeds=(3, 3),
+        units_error=error,
+        noise=SeedNoise(error, 10),
+        larger_is_better=True,
     )
     return replace(made, **changes)
 
 
 def judged(made: Difference, expects: str, *, margin=0.5, floors=()) -> Verdict:
     return judge(
-        made, expects=expects, margin=margin, floors=dict(floors), unit="sonnets",
+        made,
+        expects=expects,
+        margin=margin,
+        floors=dict(floors),
+        unit="sonnets",
         show=lambda value: f"{value:.1f}",
     )
 

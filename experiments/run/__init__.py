@@ -1,0 +1,1 @@
+"""One run: its options, its data, its training, its folder and its report."""

@@ -1,0 +1,129 @@
+"""The figure of a run: loss and scores by epoch, the handoff marked, rewards and margins."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from experiments.run.display import METRICS
+from minigpt.files import replacing
+
+COLOURS = {"untuned": "#555555", "sft": "#1b6ca8", "dpo": "#c8553d"}
+REWARDS = {"chosen": "#2a7f4f", "rejected": "#b0413e", "margins": "#333333"}
+
+
+def draw_curves(path: Path, records: list[dict], floors: dict, headline: str) -> None:
+    """Draw the records of a run (lines of metrics.jsonl) into a PNG file."""
+    steps = [record for record in records if "loss" in record]
+    epochs = [record for record in records if "scores" in record]
+    other = next(name for name in epochs[0]["scores"] if name != headline)
+    figure = Figure(figsize=(10, 7), layout="constrained")  # no pyplot: it keeps global state
+    axes = figure.subplots(2, 2, sharex=True).flatten()
+    _draw_loss(axes[0], steps)
+    _draw_score(axes[1], epochs, floors, headline)
+    _draw_rewards(axes[2], steps)
+    _draw_score(axes[3], epochs, floors, other)
+    handoff = next((r["epoch"] - 1 for r in epochs if r["phase"] == "dpo"), None)
+    for ax in axes:
+        if handoff is not None:
+            ax.axvline(handoff, color="black", linestyle=":", linewidth=1)
+            ax.annotate(
+                "handoff",
+                (handoff, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -10),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        ax.grid(alpha=0.25)
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.tick_params(labelbottom=True)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def _means(steps: list[dict], name: str, phase: str) -> tuple[list[int], list[float]]:
+    """The mean of a step metric over each epoch of a phase."""
+    values = defaultdict(list)
+    for record in steps:
+        if record["phase"] == phase and name in record:
+            values[record["epoch"]].append(record[name])
+    return list(values), [sum(v) / len(v) for v in values.values()]
+
+
+def _draw_loss(ax: Axes, steps: list[dict]) -> None:
+    """SFT's and DPO's losses have different units, so each has an axis of its own."""
+    right = ax.twinx()
+    for side, phase, unit in ((ax, "sft", "nats per token"), (right, "dpo", "nats per pair")):
+        side.plot(*_means(steps, "loss", phase), "o-", color=COLOURS[phase], markersize=3)
+        side.set_ylabel(f"{phase.upper()} loss, {unit}", color=COLOURS[phase])
+    ax.set_title("training loss, mean of each epoch")
+
+
+def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str) -> None:
+    """A dev score with its 95 % interval; the untuned model is epoch 0."""
+    factor = METRICS[name].factor
+    for phase in ("sft", "dpo"):
+        # The line of a phase begins where the phase before it ended.
+        part = [
+            record
+            for record, after in zip(epochs, [*epochs[1:], epochs[-1]])
+            if phase in (record["phase"], after["phase"])
+        ]
+        if not part:
+            continue
+        x = [record["epoch"] for record in part]
+        scores = [record["scores"][name] for record in part]
+        values = [factor * score["value"] for score in scores]
+        low, high = zip(*([factor * bound for bound in score["interval"]] for score in scores))
+        ax.plot(x, values, "o-", color=COLOURS[phase], markersize=3, label=phase.upper())
+        ax.fill_between(x, low, high, color=COLOURS[phase], alpha=0.15, linewidth=0)
+    ax.plot(
+        0,
+        factor * epochs[0]["scores"][name]["value"],
+        "s",
+        color=COLOURS["untuned"],
+        markersize=6,
+        label="untuned",
+    )
+    heights = {floor: factor * scores[name] for floor, scores in floors.items() if name in scores}
+    _draw_floors(ax, heights)
+    ax.set_title(f"dev: {METRICS[name].long}")
+
+
+def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
+    """Floors as dashed lines; one far below the scores is only named, so as not to flatten them."""
+    bottom, top = ax.get_ylim()
+    for floor, height in heights.items():
+        if height > bottom - 2 * (top - bottom):
+            ax.axhline(height, color="#888888", linestyle="--", linewidth=1)
+            ax.annotate(
+                f"floor: {floor}",
+                (1, height),
+                xycoords=("axes fraction", "data"),
+                xytext=(-3, 2),
+                textcoords="offset points",
+                ha="right",
+                fontsize=7,
+            )
+        else:
+            ax.annotate(
+                f"floor far below: {floor}, {height:.1f}",
+                (0.02, 0.03),
+                xycoords="axes fraction",
+                fontsize=7,
+            )
+
+
+def _draw_rewards(ax: Axes, steps: list[dict]) -> None:
+    """DPO's implicit rewards and their margin, means over each epoch's pairs."""
+    for name, colour in REWARDS.items():
+        means = _means(steps, f"rewards/{name}", "dpo")
+        ax.plot(*means, "o-", markersize=3, color=colour, label=name)
+    ax.set_title("DPO rewards on training pairs")
+    ax.set_ylabel("nats times beta")
+    ax.legend(fontsize=8)

@@ -1,0 +1,90 @@
+"""What each phase trains on: its objective, and its examples as batches."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.run.reference_cache import reference_logps
+from minigpt import GPT
+from minigpt.tokenizer import Tokenizer
+from objectives import (
+    SFT,
+    Batch,
+    CachedReference,
+    Objective,
+    PreferenceLoss,
+    PreferenceObjective,
+)
+from objectives.sequences import Sequences, length_buckets, pair_batch, sequence_batch, tokenise
+from tasks import PreferencePair, Task
+
+
+@dataclass(frozen=True)
+class PhaseData:
+    """An objective and the N examples (or pairs) that it trains on."""
+
+    objective: Objective
+    lengths: np.ndarray  # (N,) tokens, by which batches are made
+    batch: Callable[[np.ndarray], Batch]  # from examples' numbers to their batch
+    dropout: bool
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        return -(-len(self.lengths) // batch_size)
+
+    def steps(
+        self, batch_size: int, accumulation: int, generator: np.random.Generator
+    ) -> Iterator[list[Batch]]:
+        """One epoch: the microbatches of each step, at most `accumulation` of them."""
+        for index in length_buckets(self.lengths, batch_size, generator):
+            parts = np.array_split(index, min(accumulation, len(index)))
+            yield [self.batch(part) for part in parts]
+
+
+def sft_data(task: Task, tokenizer: Tokenizer, n_positions: int) -> tuple[PhaseData, Sequences]:
+    """The task's training examples for SFT, and the sequences behind them."""
+    sequences = tokenise(
+        task.examples("train"), tokenizer, n_positions=n_positions, end_of_text=task.end_of_text
+    )
+    data = PhaseData(
+        SFT(), sequences.lengths, lambda index: sequence_batch(sequences, index), dropout=True
+    )
+    return data, sequences
+
+
+def dpo_data(
+    pairs: list[PreferencePair],
+    task: Task,
+    tokenizer: Tokenizer,
+    policy: GPT,
+    *,
+    loss: PreferenceLoss,
+    reference: str,
+    precision: str,
+    folder: Path,
+) -> PhaseData:
+    """Preference pairs for a loss, with the reference's log-probs from `folder` or computed now.
+
+    `reference` is the fingerprint of the reference's weights. Where the log-probs must be computed,
+    `policy` has to be the reference still; InputError if it has moved on.
+    """
+    chosen, rejected = (
+        tokenise(
+            side, tokenizer, n_positions=policy.config.n_positions, end_of_text=task.end_of_text
+        )
+        for side in ([(p.prompt, p.chosen) for p in pairs], [(p.prompt, p.rejected) for p in pairs])
+    )
+    cached = None
+    if loss.uses_reference:
+        cached = CachedReference(
+            reference_logps(
+                policy, chosen, rejected, reference=reference, precision=precision, folder=folder
+            )
+        )
+    return PhaseData(
+        PreferenceObjective(loss, cached),
+        np.maximum(chosen.lengths, rejected.lengths),
+        lambda index: pair_batch(chosen, rejected, index),
+        dropout=False,  # the reference was read without, and noise would drown the margins
+    )

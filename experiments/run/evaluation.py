@@ -1,0 +1,69 @@
+"""Scores as they go into a record: each with its interval and its direction."""
+
+from pathlib import Path
+
+import torch
+
+from experiments.run.seeds import numpy_generator, torch_generator
+from experiments.run.training import autocast
+from experiments.run.bootstrap import bootstrap_interval
+from minigpt import GPT, get_tokenizer
+from minigpt.files import open_tensors, save_tensors
+from tasks import Evaluation, Metric, Task
+
+
+def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> Evaluation:
+    """The metrics of `policy` on a split; every evaluation samples from the same stream, so that
+    two epochs differ by their weights alone."""
+    device = policy.wte.weight.device
+    with autocast(device, precision):
+        return task.evaluate(
+            policy,
+            get_tokenizer(policy),
+            split,
+            generator=torch_generator(seed, "evaluation", device=str(device)),
+        )
+
+
+def describe(evaluation: Evaluation, *, seed: int) -> dict:
+    """Every metric with its 95 % bootstrap interval, and texts to look at, as JSON."""
+    scores = {
+        name: {
+            "value": metric.value,
+            "interval": [*bootstrap_interval(metric, numpy_generator(seed, "bootstrap"))],
+            "larger_is_better": metric.larger_is_better,
+        }
+        for name, metric in evaluation.metrics.items()
+    }
+    return {"scores": scores, "samples": list(evaluation.samples)}
+
+
+def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:
+    """Keep the addends of every metric, so that arms can be compared without evaluating again."""
+    # Copies, since metrics may share their addends and the format wants each tensor by itself.
+    tensors = {name: torch.tensor(metric.statistics) for name, metric in metrics.items()}
+    save_tensors(path, tensors, {})
+
+
+def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
+    """The metrics that `save_statistics` kept; raises InputError if the file is not whole."""
+    with open_tensors(path) as file:
+        return {
+            name: Metric(file.get_tensor(name).numpy(), *task.metrics[name]) for name in file.keys()
+        }
+
+
+def evaluations(records: list[dict]) -> list[dict]:
+    """The lines of metrics.jsonl that hold scores, in order: epoch 0 is the untuned model."""
+    return [record for record in records if "scores" in record]
+
+
+def best_epoch(epochs: list[dict], headline: str) -> dict:
+    """The trained epoch with the best headline score, the earliest of equals."""
+
+    def quality(record: dict) -> float:
+        headline_score = record["scores"][headline]
+        sign = 1 if headline_score["larger_is_better"] else -1
+        return sign * headline_score["value"]
+
+    return max((record for record in epochs if record["epoch"] > 0), key=quality)

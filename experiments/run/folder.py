@@ -1,0 +1,187 @@
+"""The folder of a run: what was asked, what happened, and what is needed to go on.
+
+run.json                 configuration, environment, status, times, results
+metrics.jsonl            one line per step and per evaluation
+checkpoint.safetensors   the latest state, for --resume
+"""
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import filelock
+import torch
+from torch.optim import AdamW
+
+from experiments.run.checkpoint import load_checkpoint, read_progress
+from experiments.run.memory import peak_memory_mib
+from minigpt.errors import InputError
+from minigpt.files import write_text
+from minigpt.model import GPT
+
+LINES = 20  # of metrics.jsonl that are written together
+PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
+
+
+class RunFolder:
+    """One run's folder, held by one process. Use `open_run` to get one."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.record: dict = {}
+        self._started = time.monotonic()
+        self._lines: list[dict] = []  # of metrics.jsonl, not yet written
+
+    def log(self, **values) -> None:
+        """Append one line to metrics.jsonl, now or with the next ones: `flush` writes it for sure.
+
+        Numbers may be scalar tensors. They stay on their device until the line is written, since
+        fetching those of every step would make every step wait for the device.
+        """
+        self._lines.append(values)
+        if len(self._lines) == LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all lines that wait; to be done before a checkpoint that counts on them."""
+        lines = [json.dumps(values, default=float) + "\n" for values in self._lines]
+        self._lines = []
+        if lines:
+            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write("".join(lines))
+
+    def logged(self) -> list[dict]:
+        """All lines of metrics.jsonl; a last line that was cut short by a crash is left out."""
+        self.flush()
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def restore(self, model: GPT, optimizer: AdamW) -> dict | None:
+        """Go back to the latest checkpoint and return its progress; None before the first.
+
+        What was logged after it (by the progress's "step") is dropped, and will be logged again.
+        """
+        progress = None
+        if self.checkpoint.exists():
+            progress = read_progress(self.checkpoint)
+            load_checkpoint(self.checkpoint, model, optimizer)
+        step = -1 if progress is None else progress["step"]
+        kept = [json.dumps(record) + "\n" for record in self.logged() if record["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+        return progress
+
+    def update(self, **values) -> None:
+        """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
+        now = time.monotonic()
+        self.record["seconds"] = round(self.record.get("seconds", 0.0) + now - self._started, 2)
+        self._started = now
+        memory = peak_memory_mib(self.record["config"].get("device") or "cpu")
+        self.record |= {"peak_memory_mib": memory, **values}
+        write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+        self.flush()  # last, so that a device that fails does not hide why a run failed
+
+
+@contextmanager
+def open_run(path: Path, config: dict, *, resume: bool) -> Iterator[RunFolder]:
+    """Hold the folder `path` for one run of `config`, and record how the run ended.
+
+    A folder that holds a run is only continued with `resume`, and only under the same `config`.
+    Raises InputError if another process holds it, or it cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / "lock")
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise InputError(
+            f"another run is at work in {path}; expected a folder of its own, choose one with --out"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot write to the run folder {path} ({error.strerror}); "
+            "expected a writable folder, choose one with --out"
+        ) from error
+    with lock:
+        run = RunFolder(path)
+        _open_record(run, config, resume)
+        try:
+            yield run
+        except KeyboardInterrupt:
+            run.update(status="interrupted")
+            raise
+        except BaseException as error:
+            run.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.update(status="finished")
+
+
+def _open_record(run: RunFolder, config: dict, resume: bool) -> None:
+    record_path = run.path / "run.json"
+    if not record_path.exists():
+        if resume:
+            raise InputError(f"there is no run to resume in {run.path}; expected a run.json there")
+        run.record = {"config": config, **environment()}
+    elif not resume:
+        raise InputError(
+            f"{run.path} already holds a run; "
+            "continue it with --resume or choose another folder with --out"
+        )
+    else:
+        run.record = read_record(record_path)
+        differing = [
+            key
+            for key in sorted({*config, *run.record["config"]})
+            if config.get(key) != run.record["config"].get(key)
+        ]
+        if differing:
+            raise InputError(
+                f"{run.path} holds a run of another configuration "
+                f"(differing: {', '.join(differing)}); resume with the same options"
+            )
+        run.record.pop("error", None)
+    run.update(status="running")
+
+
+def read_record(path: Path) -> dict:
+    """What run.json holds; raises InputError if it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); expected the record of a run") from error
+    return record
+
+
+def environment() -> dict:
+    """What a reader needs to judge or repeat a run: commit, versions, machine."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """The output of git in this source tree; None without git or outside a checkout."""
+    source = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", source, *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,65 @@
+"""The handoff from SFT to DPO: what is kept of the policy, and the pairs that DPO learns from."""
+
+import json
+from pathlib import Path
+
+from experiments.run.config import Config
+from experiments.run.folder import RunFolder
+from experiments.run.policy import save_policy
+from experiments.run.reference_cache import weights_fingerprint
+from experiments.run.seeds import torch_generator
+from experiments.run.training import autocast
+from minigpt import GPT
+from minigpt.errors import InputError
+from minigpt.files import write_text
+from minigpt.tokenizer import Tokenizer
+from tasks import PreferencePair, Task, build_pairs, describe_pairs
+
+
+def hand_over(
+    config: Config, task: Task, policy: GPT, tokenizer: Tokenizer, folder: RunFolder, *, epoch: int
+) -> None:
+    """Make the preference pairs and keep the reference: the policy as it stands after `epoch`."""
+    print(
+        f"handoff: the reference is the policy after epoch {epoch}; making {config.pairs} pairs",
+        flush=True,
+    )
+    examples = task.examples("train")
+    with autocast(policy.wte.weight.device, config.precision):
+        pairs = build_pairs(
+            config.pairs,
+            task,
+            policy,
+            tokenizer,
+            examples,
+            generator=torch_generator(config.seed, "pairs", device=config.device),
+            n_samples=config.pair_samples,
+        )
+    if not pairs:
+        raise InputError(f"no {config.pairs} pair has two different sides; expected some")
+    save_pairs(folder.path / "pairs.jsonl", pairs)
+    save_policy(policy, folder.path / "reference", base_model_name=config.model)
+    folder.update(
+        reference={
+            "epoch": epoch,
+            "weights": weights_fingerprint(policy),
+            "pairs": describe_pairs(pairs, examples),
+        }
+    )
+
+
+def save_pairs(path: Path, pairs: list[PreferencePair]) -> None:
+    """Write pairs as JSON, one a line."""
+    write_text(path, "".join(json.dumps(pair._asdict()) + "\n" for pair in pairs))
+
+
+def load_pairs(path: Path) -> list[PreferencePair]:
+    """Read what `save_pairs` wrote; raises InputError if it is damaged."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [PreferencePair(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"cannot read the preference pairs in {path} ({error}); "
+            "expected what the run wrote there, start it anew"
+        ) from error

@@ -1,0 +1,252 @@
+"""One run from its options to its report: SFT, the handoff, DPO, and the evaluations between."""
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch.optim import AdamW
+from tqdm import tqdm
+
+from experiments.run.checkpoint import save_checkpoint
+from experiments.run.config import Config, identity, with_defaults
+from experiments.run.data import PhaseData, dpo_data, sft_data
+from experiments.run.evaluation import best_epoch, describe, evaluate, evaluations, save_statistics
+from experiments.run.folder import RunFolder, open_run
+from experiments.run.handover import hand_over, load_pairs
+from experiments.run.policy import make_policy, restore_policy, save_policy
+from experiments.run.report import epoch_line, print_summary, write_report
+from experiments.run.schedule import Phase, handoff_phases, warmup_cosine
+from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
+from experiments.run.training import LOSS_EVERY, make_optimizer, train
+from lora import trainable_parameters
+from minigpt import GPT, get_tokenizer
+from minigpt.files import make_folder
+from tasks import Task, get_task
+
+CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
+WARMUP = 0.1  # of a phase's steps
+MAX_GRAD_NORM = 1.0
+PROGRESS = ("epoch", "done", "step", "seconds")  # of a TrainingRun, kept in its checkpoints
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run found. `epochs` are the evaluations on dev, the untuned model's first."""
+
+    folder: Path
+    epochs: list[dict]
+    best: dict
+    test: dict | None
+    floors: dict[str, dict[str, float]]
+
+    @property
+    def last(self) -> dict:
+        return self.epochs[-1]
+
+
+def run(config: Config) -> Result | None:
+    """Do what `config` says; None for a dry run, which only prints the plan.
+
+    Raises InputError for anything wrong with the input. torch's random state is the caller's again
+    afterwards.
+    """
+    config = with_defaults(config)
+    limits = {
+        "train": config.train_examples,
+        "dev": config.dev_examples,
+        "test": config.dev_examples,
+    }
+    task = get_task(config.task, config.data, limits=limits, **config.sampling())
+    phases = handoff_phases(config.epochs, config.switch_epoch)
+    policy, adapted = make_policy(
+        config.model,
+        dropout=config.dropout,
+        device=config.device,
+        lora=config.lora(),
+        precision=config.precision,
+        compile=config.compile,
+        generator=torch_generator(config.seed, "init"),
+    )
+    data, sequences = sft_data(task, get_tokenizer(policy), policy.config.n_positions)
+    print_summary(config, task, policy, adapted, phases, data, sequences)
+    if config.dry_run:
+        return None
+    with (
+        torch.random.fork_rng(),
+        open_run(config.out, identity(config), resume=config.resume) as folder,
+    ):
+        torch.manual_seed(torch_seed(config.seed, "dropout"))
+        training = TrainingRun(config, task, policy, folder, sft=data)
+        training.train(phases)
+        return training.finish()
+
+
+class TrainingRun:
+    """One run: the policy, its optimizer, and how far they are."""
+
+    def __init__(
+        self, config: Config, task: Task, policy: GPT, folder: RunFolder, *, sft: PhaseData
+    ):
+        self.config = config
+        self.task = task
+        self.policy = policy
+        self.folder = folder
+        self.sft = sft
+        self.tokenizer = get_tokenizer(policy)
+        self.optimizer = self._fresh_optimizer()
+        self.epoch = 0  # at work in this epoch; 0 is the evaluation before any training
+        self.done = 0  # steps done in it
+        self.step = 0  # steps done in all
+        self.seconds = 0.0  # spent on the epoch at work
+        self.epochs: list[dict] = []  # the evaluations so far
+        self.saved_at = time.monotonic()
+
+    def train(self, phases: list[Phase]) -> None:
+        """Go through the phases from wherever the run is."""
+        self._restore()
+        if self.epoch == 0:
+            floors = self.task.floors("dev", generator=numpy_generator(self.config.seed, "floors"))
+            trained, total = trainable_parameters(self.policy)
+            self.folder.update(
+                parameters={"trained": trained, "total": total},
+                floors=floors,
+                ceilings=self.task.ceilings("dev"),
+            )
+            self._evaluate("untuned")
+            self._next_epoch()
+        for phase in phases:
+            if self.epoch > phase.last:
+                continue
+            if self.epoch == phase.first and self.done == 0:
+                self._begin(phase)
+            data = self.sft if phase.objective == "sft" else self._dpo_data()
+            while self.epoch <= phase.last:
+                self._train_epoch(phase, data)
+                if self.epoch % self.config.evaluate_every == 0 or self.epoch == phase.last:
+                    self._evaluate(phase.objective)
+                self._next_epoch()
+
+    def finish(self) -> Result:
+        """Score the best epoch's weights on test, once, and write the report."""
+        best = best_epoch(self.epochs, self.task.headline)
+        restore_policy(self.policy, self.folder.path / "best")
+        scored = "test" in self.task.scored_splits
+        test = self._score("test", f"test-{best['epoch']:02}") if scored else None
+        self.folder.update(best=best, last=self.epochs[-1], test=test)
+        result = Result(self.folder.path, self.epochs, best, test, self.folder.record["floors"])
+        write_report(result, self.folder, self.task)
+        return result
+
+    def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
+        """Train to the end of the epoch at work."""
+        config, now = self.config, time.monotonic()
+        per_epoch = data.steps_per_epoch(config.batch_size)
+        peak = config.sft_learning_rate if phase.objective == "sft" else config.dpo_learning_rate
+        total = per_epoch * phase.epochs
+        first = per_epoch * (self.epoch - phase.first) + self.done
+        order = numpy_generator(config.seed, "data order", self.epoch)
+        steps = train(
+            self.policy,
+            self.optimizer,
+            islice(data.steps(config.batch_size, config.accumulation, order), self.done, None),
+            data.objective,
+            learning_rates=[
+                warmup_cosine(step, total, peak=peak, warmup=round(WARMUP * total))
+                for step in range(first, total)
+            ],
+            dropout=data.dropout,
+            precision=config.precision,
+            max_grad_norm=MAX_GRAD_NORM,
+        )
+        title = f"epoch {self.epoch}/{config.epochs} {phase.objective}"
+        progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False)
+        for metrics in progress:
+            self.done, self.step = self.done + 1, self.step + 1
+            self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
+            self.folder.log(step=self.step, epoch=self.epoch, phase=phase.objective, **metrics)
+            if self.step % LOSS_EVERY == 0:
+                progress.set_postfix(loss=f"{metrics['loss']:.3f}")
+            # Not after the last step: the epoch's end saves, once it is evaluated.
+            if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                self._save()
+        self.folder.flush()  # which waits for the device
+        self.seconds += time.monotonic() - now
+
+    def _begin(self, phase: Phase) -> None:
+        """A fresh optimizer; for DPO also the reference and the preference pairs."""
+        self.optimizer = self._fresh_optimizer()
+        if phase.objective == "dpo":
+            hand_over(
+                self.config,
+                self.task,
+                self.policy,
+                self.tokenizer,
+                self.folder,
+                epoch=phase.first - 1,
+            )
+
+    def _fresh_optimizer(self) -> AdamW:
+        decay, lora_plus = self.config.weight_decay, self.config.lora_plus
+        return make_optimizer(self.policy, weight_decay=decay, lora_plus=lora_plus)
+
+    def _dpo_data(self) -> PhaseData:
+        config = self.config
+        return dpo_data(
+            load_pairs(self.folder.path / "pairs.jsonl"),
+            self.task,
+            self.tokenizer,
+            self.policy,
+            reference=self.folder.record["reference"]["weights"],
+            precision=config.precision,
+            folder=self.folder.path,
+            loss=config.preference_loss(),
+        )
+
+    def _evaluate(self, phase: str) -> None:
+        """Score the policy on dev, log it, and keep the weights if no epoch was better."""
+        started = time.monotonic()
+        scored = self._score("dev", f"dev-{self.epoch:02}")
+        record = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "phase": phase,
+            "split": "dev",
+            "seconds": round(self.seconds, 3),
+            "evaluation_seconds": round(time.monotonic() - started, 3),
+            **scored,
+        }
+        self.folder.log(**record)
+        self.epochs.append(record)
+        if self.epoch and best_epoch(self.epochs, self.task.headline) is record:
+            save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
+        print(epoch_line(record, self.config.epochs), flush=True)
+
+    def _score(self, split: str, name: str) -> dict:
+        config = self.config
+        evaluation = evaluate(
+            self.policy, self.task, split, seed=config.seed, precision=config.precision
+        )
+        folder = make_folder(self.folder.path / "evaluations")
+        save_statistics(folder / f"{name}.safetensors", evaluation.metrics)
+        return describe(evaluation, seed=config.seed)
+
+    def _next_epoch(self) -> None:
+        self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
+        if self.epoch > self.config.epochs:
+            save_policy(self.policy, self.folder.path / "last", base_model_name=self.config.model)
+        self._save()
+
+    def _save(self) -> None:
+        self.folder.update()  # first: a checkpoint counts on all lines of the log before it
+        progress = {name: getattr(self, name) for name in PROGRESS}
+        save_checkpoint(self.folder.checkpoint, self.policy, self.optimizer, progress)
+        self.saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        """Go back to the latest checkpoint, if there is one."""
+        progress = self.folder.restore(self.policy, self.optimizer) or {}
+        for name, value in progress.items():
+            setattr(self, name, value)
+        self.epochs = evaluations(self.folder.logged())

@@ -1,0 +1,114 @@
+"""What a reader sees of a run: the plan, a line per epoch, the table, the figure, the samples."""
+
+from experiments.run.config import Config
+from experiments.run.curves import draw_curves
+from experiments.run.data import PhaseData
+from experiments.run.display import METRICS, align, show_floor, show_with_interval
+from experiments.run.schedule import Phase
+from experiments.run.seeds import numpy_generator
+from lora import trainable_parameters
+from minigpt import GPT
+from minigpt.files import write_text
+from objectives.sequences import Sequences, length_buckets, padding_share
+from tasks import Task
+
+
+def print_summary(
+    config: Config,
+    task: Task,
+    policy: GPT,
+    adapted: list[str],
+    phases: list[Phase],
+    data: PhaseData,
+    sequences: Sequences,
+) -> None:
+    """The plan before it is carried out: model, data, phases, where the record will lie."""
+    trained, total = trainable_parameters(policy)
+    print(
+        f"model      {config.model}: {total:,} parameters, {trained:,} trained "
+        f"({100 * trained / total:.2f} %), {config.precision} on {config.device}"
+    )
+    if adapted:
+        print(f"adapters   rank {config.rank} on {len(adapted)} layers: {', '.join(adapted)}")
+    order = numpy_generator(config.seed, "data order", 1)
+    batches = length_buckets(sequences.lengths, config.batch_size, order)
+    print(
+        f"data       {config.task}: {len(sequences):,} training examples, "
+        f"{sequences.lengths.sum():,} tokens, {sequences.truncated} cut to fit the context; "
+        f"{100 * padding_share(sequences.lengths, batches):.1f} % padding"
+    )
+    for name, reasons in task.skipped.items():
+        for reason, rows in reasons.items():
+            print(f"skipped    {rows:,} rows of {name}: {reason}")
+    steps = data.steps_per_epoch(config.batch_size)
+    for phase in phases:
+        peak = config.sft_learning_rate if phase.objective == "sft" else config.dpo_learning_rate
+        print(
+            f"phase      {phase.objective.upper()}, epochs {phase.first} to {phase.last}: "
+            f"{steps * phase.epochs:,} steps of {config.batch_size}, "
+            f"learning rate {peak:g}, fresh AdamW"
+        )
+        if phase.objective == "dpo":
+            loss = config.preference_loss()
+            print(
+                f"           {config.pairs} pairs, {loss.name} loss, beta {loss.beta:g}, "
+                f"reference: the policy after epoch {phase.first - 1}"
+            )
+    print(f"record     {config.out}, seed {config.seed}", flush=True)
+
+
+def epoch_line(record: dict, epochs: int) -> str:
+    """One evaluation in one line."""
+    scores = "  ".join(
+        f"{METRICS[name].short} {show_with_interval(name, score)}"
+        for name, score in record["scores"].items()
+    )
+    return (
+        f"epoch {record['epoch']:>2}/{epochs}  {record['phase']:<8} {scores}  "
+        f"({record['seconds']:.1f} s + {record['evaluation_seconds']:.1f} s)"
+    )
+
+
+def table(epochs: list[dict], best: dict, test: dict | None, floors: dict) -> str:
+    """Every evaluation, the floors under them, then the best and the last; 95 % intervals."""
+    names = list(epochs[0]["scores"])
+    rows = [["", "phase", *(METRICS[name].short for name in names)]]
+
+    def add(title: str, phase: str, scores: dict) -> None:
+        shown = [show_with_interval(name, scores[name]) for name in names]
+        rows.append([title, phase, *shown])
+
+    for record in epochs:
+        add(f"epoch {record['epoch']}", record["phase"], record["scores"])
+    for floor, scores in floors.items():
+        shown = [show_floor(name, scores) if name in scores else "-" for name in names]
+        rows.append([floor, "floor", *shown])
+    for title, record in (("best", best), ("last", epochs[-1])):
+        add(f"{title}: epoch {record['epoch']}", record["phase"], record["scores"])
+    if test:
+        add(f"test: epoch {best['epoch']}", best["phase"], test["scores"])
+    lines = align(rows)
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def write_report(result, folder, task: Task) -> None:
+    """Print the table and two samples; write curves.png, samples.txt and report.txt."""
+    text = table(result.epochs, result.best, result.test, result.floors)
+    write_text(folder.path / "report.txt", text + "\n")
+    write_text(folder.path / "samples.txt", _samples(result.epochs))
+    draw_curves(folder.path / "curves.png", folder.logged(), result.floors, task.headline)
+    print("\n" + text + "\n")
+    for sample in result.last["samples"][:2]:
+        print(sample + "\n")
+    print(
+        f"record: {folder.path}/run.json, metrics.jsonl, curves.png, samples.txt, "
+        "best/ and last/ (weights)"
+    )
+
+
+def _samples(epochs: list[dict]) -> str:
+    parts = []
+    for record in epochs:
+        parts.append(f"=== epoch {record['epoch']}, {record['phase']}")
+        parts += record["samples"]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,1 @@
+"""Many runs as one study: arms, claims, statistics, verdicts and a report."""

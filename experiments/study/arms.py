@@ -1,0 +1,146 @@
+"""Many runs as one study: arms that differ in one thing, each with several seeds.
+
+An experiment (`parameterization`, `pair_construction`, ...) is a `Study` that says which arms it
+compares and which of the paper's claims they speak to. Runs lie under `--out` by what they compute,
+so an arm that two experiments share is trained once, and what is finished is never repeated.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from experiments.run.config import Config, identity, run_name, with_defaults
+from experiments.study.claims import Claim
+from minigpt.errors import InputError
+from tasks import Task, get_task
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method: a name for tables, and the run's options; seed and folder are the study's."""
+
+    name: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Study:
+    """Options that every experiment shares."""
+
+    task: str = "sonnet"
+    """What to learn: sonnet (continue three lines) or paraphrase (same question?)."""
+    data: Path | None = None
+    """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
+    model: str = "verse"
+    """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder."""
+    epochs: int = 10
+    """Passes over the training examples in every arm."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Every arm is run once with each."""
+    train_examples: int | None = None
+    """Keep only so many training examples."""
+    dev_examples: int | None = None
+    """Keep only so many dev examples."""
+    batch_size: int | None = None
+    """Examples (or pairs) of one optimizer step."""
+    sft_learning_rates: tuple[tuple[Literal["full", "lora"], float], ...] = ()
+    """Peaks of SFT by parameterization, such as full 3e-4 lora 3e-3; others: the defaults."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Arithmetic of the forward pass over fp32 weights; None: bf16 on CUDA, else fp32."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ...; None: cuda where there is one."""
+    jobs: int = 1
+    """Runs at a time, each in a process of its own; the CPU's cores are divided among them."""
+    out: Path = Path("runs/study")
+    """Folder of all runs and of the report; finished runs in it are not repeated."""
+    dry_run: bool = False
+    """Show the plan and an estimate of its time, measured in a moment; do nothing."""
+
+    @property
+    def name(self) -> str:
+        """Of the experiment, as in its folder."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """Heading of the experiment's part of the report."""
+        raise NotImplementedError
+
+    @property
+    def question(self) -> str:
+        """What is compared, and what is held equal."""
+        raise NotImplementedError
+
+    @property
+    def early_switch(self) -> int:
+        """The early handoff: after three tenths of the epochs, as the paper's after 3 of 10."""
+        return max(1, round(0.3 * self.epochs))
+
+    def arms(self) -> list[Arm]:
+        """The methods that the experiment compares."""
+        raise NotImplementedError
+
+    def claims(self) -> list[Claim]:
+        """What the paper says of them."""
+        return []
+
+    def heat_map(self) -> list[tuple[float, float, str]]:
+        """beta, learning rate and arm, for every cell of a heat map; most experiments have none."""
+        return []
+
+    def arm(self, name: str, **options) -> Arm:
+        """An arm under the study's own options; `options` are those in which it differs."""
+        shared = (
+            "task",
+            "data",
+            "model",
+            "epochs",
+            "train_examples",
+            "dev_examples",
+            "batch_size",
+            "precision",
+            "device",
+        )
+        values = {field: getattr(self, field) for field in shared} | options
+        rates = dict(self.sft_learning_rates)
+        method = values.get("parameterization", "full")
+        values.setdefault("sft_learning_rate", rates.get(method))
+        values.setdefault("switch_epoch", values["epochs"])  # SFT alone
+        return Arm(name, Config(**values))
+
+    def check(self) -> None:
+        """Raise InputError for a plan that makes no sense, before anything runs."""
+        if not self.seeds:
+            raise InputError("--seeds names no seed; expected at least one")
+        if self.jobs < 1:
+            raise InputError(f"--jobs is {self.jobs}; expected at least 1")
+        for what, values in (("seed", self.seeds), ("arm", [arm.name for arm in self.arms()])):
+            twice = sorted({str(value) for value in values if list(values).count(value) > 1})
+            if twice:
+                raise InputError(
+                    f"the plan names the {what} {', '.join(twice)} twice; "
+                    f"expected every {what} once"
+                )
+
+    def configs(self, arm: Arm) -> list[Config]:
+        """The arm's runs, one per seed, each with its folder."""
+        return [place(replace(arm.config, seed=seed), self.out) for seed in self.seeds]
+
+    def all_configs(self) -> list[Config]:
+        """Every run of every arm."""
+        return [config for arm in self.arms() for config in self.configs(arm)]
+
+
+def place(config: Config, root: Path) -> Config:
+    """The same run, complete, in its folder under `root`: named by what it computes."""
+    config = with_defaults(config)
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
+    return replace(config, out=Path(root) / "runs" / f"{run_name(config)}-{digest[:8]}")
+
+
+def make_task(of: Study | Config) -> Task:
+    """The task on the data of a study, or of a run."""
+    limits = {"train": of.train_examples, "dev": of.dev_examples}
+    return get_task(of.task, of.data, limits=limits)

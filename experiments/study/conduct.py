@@ -1,0 +1,28 @@
+"""Carry a study out, from its plan to its report."""
+
+from experiments.study.arms import Study, make_task
+from experiments.study.document import Paragraph, write_document
+from experiments.study.estimate import print_plan
+from experiments.study.report import HOW_TO_READ, report_study, seed_noise
+from experiments.study.results import ArmResult, load_results
+from experiments.study.runner import run_all
+
+
+def run_study(study: Study) -> list[ArmResult] | None:
+    """Do the runs that are missing and write the report; None for a dry run.
+
+    Raises InputError for a plan without sense and for a run that cannot be done.
+    """
+    study.check()
+    configs = study.all_configs()
+    if study.dry_run:
+        print_plan(configs, study.jobs)
+        return None
+    run_all(configs, study.jobs)
+    task = make_task(study)
+    results = load_results(study, task)
+    folder = study.out / f"{study.name}-{study.task}"
+    claims, section = report_study(study, results, task, folder, noise=seed_noise(results, task))
+    write_document(folder, study.title, [Paragraph(HOW_TO_READ), *claims, *section])
+    print(f"report: {folder}/report.md and report.html")
+    return results

@@ -1,0 +1,82 @@
+"""What the runs of an arm found, read back from their folders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from experiments.run.evaluation import evaluations, load_statistics
+from experiments.run.folder import RunFolder, read_record
+from experiments.study.arms import Arm, Study
+from minigpt.errors import InputError
+from tasks import Metric, Task
+from tasks.base import ratio
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run."""
+
+    folder: Path
+    task: Task
+
+    @cached_property
+    def record(self) -> dict:
+        record = read_record(self.folder / "run.json")
+        if record.get("status") != "finished":
+            raise InputError(
+                f"the run in {self.folder} is {record.get('status')}; "
+                "expected it finished, run the study again"
+            )
+        return record
+
+    @cached_property
+    def epochs(self) -> list[dict]:
+        """The evaluations on dev, the untuned model's first."""
+        return evaluations(RunFolder(self.folder).logged())
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric on dev after the last epoch, with its addends."""
+        path = self.folder / "evaluations" / f"dev-{self.epochs[-1]['epoch']:02}.safetensors"
+        return load_statistics(path, self.task)
+
+    @property
+    def seconds_per_epoch(self) -> Metric:
+        """Training time, evaluations left out; the units are the epochs."""
+        seconds = [record["seconds"] for record in self.epochs if record["epoch"] > 0]
+        return Metric(np.array([(s, 1.0) for s in seconds]), ratio, larger_is_better=False)
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """An arm's runs, one per seed. Its score is the last epoch's: nothing is chosen on dev."""
+
+    arm: Arm
+    runs: Sequence[Run]
+
+    @property
+    def name(self) -> str:
+        return self.arm.name
+
+    def metrics(self, name: str) -> list[Metric]:
+        """One metric at the end of each seed's run; "seconds" is that of the training."""
+        if name == "seconds":
+            return [run.seconds_per_epoch for run in self.runs]
+        return [run.metrics[name] for run in self.runs]
+
+    def values(self, name: str) -> np.ndarray:
+        """The metric by seed and epoch, the untuned model first: (S, E + 1)."""
+        return np.array(
+            [[record["scores"][name]["value"] for record in run.epochs] for run in self.runs]
+        )
+
+
+def load_results(study: Study, task: Task) -> list[ArmResult]:
+    """The results of every arm of a study whose runs are done; InputError where one is not."""
+    return [
+        ArmResult(arm, [Run(config.out, task) for config in study.configs(arm)])
+        for arm in study.arms()
+    ]

@@ -1,0 +1,106 @@
+"""Carry out many runs: skip what is finished, resume what is broken, several at a time.
+
+Each run has a process of its own, so that its peak memory is its own and a crash takes nothing
+else along.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import replace
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing.context import BaseContext
+from shutil import rmtree
+
+import torch
+from tqdm import tqdm
+
+from experiments.run.config import Config, identity
+from experiments.run.folder import read_record
+from experiments.run.loop import run
+from experiments.run.memory import keep_freed_memory
+from minigpt.errors import InputError
+
+WEIGHTS = ("best", "last", "reference", "checkpoint.safetensors")  # dropped from a finished run
+
+
+def run_all(configs: Sequence[Config], jobs: int) -> None:
+    """Do every run that is not finished. Raises InputError if one of them cannot be done.
+
+    Should one fail, those at work are finished, the rest is left, and the error names the run.
+    """
+    distinct = {config.out: config for config in configs}
+    waiting = [config for config in distinct.values() if not finished(config)]
+    threads = max(1, torch.get_num_threads() // jobs)
+    with (
+        ProcessPoolExecutor(
+            jobs, _start_method(), _start_worker, (threads,), max_tasks_per_child=1
+        ) as pool,
+        tqdm(total=len(distinct), initial=len(distinct) - len(waiting), desc="runs") as progress,
+    ):
+        futures = {pool.submit(_run, config): config for config in waiting}
+        for future in futures:
+            future.add_done_callback(lambda _: progress.update())
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        failed = [future for future in done if future.exception()]
+        if failed:
+            pool.shutdown(cancel_futures=True)
+            error = failed[0].exception()
+            raise InputError(
+                f"the run {futures[failed[0]].out} failed ({error}); what was "
+                "finished is kept, the same command goes on from there"
+            ) from error
+
+
+def finished(config: Config) -> bool:
+    """Whether the run is done; raises InputError if its folder holds another or a damaged one."""
+    if not (config.out / "run.json").exists():
+        return False
+    record = read_record(config.out / "run.json")
+    if record["config"] != identity(config):
+        raise InputError(
+            f"{config.out} holds a run of other options than its name says; "
+            "expected the run that the study put there, remove the folder"
+        )
+    return record.get("status") == "finished"
+
+
+def _run(config: Config) -> None:
+    config.out.mkdir(parents=True, exist_ok=True)
+    with (
+        open(config.out / "output.txt", "a", encoding="utf-8") as output,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        run(replace(config, resume=(config.out / "run.json").exists()))
+    for name in WEIGHTS:
+        path = config.out / name
+        if path.is_dir():
+            rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for path in config.out.glob("reference-*.safetensors"):
+        path.unlink()
+
+
+def _start_method() -> BaseContext:
+    """Processes that share nothing with this one, from a server that has imported torch once."""
+    if "forkserver" not in get_all_start_methods():  # Windows
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([run.__module__])
+    return context
+
+
+def _start_worker(threads: int) -> None:
+    """A worker's share of the cores; and it dies with the study, whose restart wants its run."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    connection.wait([parent_process().sentinel])
+    os._exit(1)

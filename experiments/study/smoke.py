@@ -1,0 +1,38 @@
+"""The study in small: `python -m experiments.reproduce --smoke`.
+
+Every experiment, table and figure on a handful of examples, with made-up question pairs where
+Quora's are not at hand. It shows that everything works; its scores mean nothing.
+"""
+
+from pathlib import Path
+
+from minigpt.files import write_text
+
+PLAN = {"epochs": 2, "seeds": (0, 1), "train_examples": 8, "dev_examples": 2, "batch_size": 4}
+OPTIONS = {  # fewer arms, where there are many of a kind
+    "parameterization": {"ranks": (4,)},
+    "handoff_grid": {"methods": ("full",)},
+    "dpo_hyperparameters": {
+        "betas": (0.1,),
+        "rate_factors": (1.0, 3.0),
+        "losses": ("ipo", "simpo"),
+    },
+    "data_scale": {"shares": (0.5, 1.0)},
+}
+
+SAME = ("How do I learn {}?", "What is the best way to learn {}?")
+OTHER = "Why is {} hard?"
+SUBJECTS = ("Python", "chess", "Greek", "to swim", "the violin", "to cook", "algebra", "to sail")
+
+
+def made_up_questions(folder: Path) -> Path:
+    """Write training and dev pairs in the course's form into a folder, and return it."""
+    rows = []
+    for subject in SUBJECTS:
+        rows.append((SAME[0].format(subject), SAME[1].format(subject), 1))
+        rows.append((SAME[0].format(subject), OTHER.format(subject), 0))
+    lines = [f"{n:x}\t{first}\t{second}\t{label}" for n, (first, second, label) in enumerate(rows)]
+    text = "\n".join(["id\tsentence1\tsentence2\tis_duplicate", *lines, ""])
+    for split in ("train", "dev"):
+        write_text(folder / f"quora-{split}.csv", text)
+    return folder

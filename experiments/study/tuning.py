@@ -1,0 +1,59 @@
+"""Learning rates by a small stated budget, the same for every method.
+
+LoRA wants a higher rate than full fine-tuning, so one rate for both, or a rate tuned for one of
+them, would decide a comparison before it is made.
+"""
+
+from dataclasses import replace
+
+from experiments.run.config import Config, with_defaults
+from experiments.run.evaluation import best_epoch
+from experiments.study.arms import Study
+from experiments.study.results import Run
+from experiments.study.runner import run_all
+from tasks import Task
+
+BUDGET = {  # of each tuning run; there are as many runs per method as FACTORS, with one seed
+    "sonnet": {"epochs": 3},
+    "paraphrase": {"epochs": 2, "train_examples": 4000, "dev_examples": 4000},
+}
+FACTORS = (1 / 3, 1.0, 3.0)  # of the default rate
+METHODS = ("full", "lora")
+
+
+def tuning_configs(study: Study) -> dict[str, list[Config]]:
+    """Short runs of SFT at every rate, by method."""
+    budget = {
+        name: min(value, getattr(study, name) or value)
+        for name, value in BUDGET[study.task].items()
+    }
+    short = replace(study, **budget, seeds=study.seeds[:1], sft_learning_rates=())
+    configs = {}
+    for method in METHODS:
+        default = with_defaults(short.arm(method, parameterization=method).config)
+        rates = [factor * default.sft_learning_rate for factor in FACTORS]
+        arms = [
+            short.arm(f"{method}, rate {rate:.2g}", parameterization=method, sft_learning_rate=rate)
+            for rate in rates
+        ]
+        configs[method] = [config for arm in arms for config in short.configs(arm)]
+    return configs
+
+
+def tune(study: Study, task: Task) -> tuple[Study, dict[str, dict[float, float]]]:
+    """The study at the best rate of each method, and the scores that decided: method -> rate.
+
+    The best is the rate whose best epoch has the best headline score on dev.
+    """
+    configs = tuning_configs(study)
+    run_all([config for method in METHODS for config in configs[method]], study.jobs)
+    scores: dict[str, dict[float, float]] = {}
+    chosen = []
+    sign = 1 if task.metrics[task.headline].larger_is_better else -1
+    for method in METHODS:
+        scores[method] = {}
+        for config in configs[method]:
+            best = best_epoch(Run(config.out, task).epochs, task.headline)
+            scores[method][config.sft_learning_rate] = best["scores"][task.headline]["value"]
+        chosen.append((method, max(scores[method], key=lambda rate: sign * scores[method][rate])))
+    return replace(study, sft_learning_rates=tuple(chosen)), scores

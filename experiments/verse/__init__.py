@@ -1,0 +1,1 @@
+"""The text that the shipped model is pretrained on."""

@@ -1,0 +1,1 @@
+"""What `minigpt.accelerate` puts in the place of the plain classes."""

@@ -1,0 +1,113 @@
+"""Linear layers by oneDNN, which PyTorch brings along for CPUs, in fp32 as well.
+
+For fp32 PyTorch itself takes MKL, which holds back on processors that are not Intel's: on AMD's,
+oneDNN does the same products in half the time. On Intel's it has not been measured.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+# What TorchInductor calls for a linear layer on a CPU; it has no public name.
+_AVAILABLE = torch.backends.mkldnn.is_available()
+_ONEDNN = torch.ops.mkldnn._linear_pointwise if _AVAILABLE else None
+_BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not by every processor
+_PACKED: dict[int, Tensor] = {}  # by the identity of the weight, while `packed` lasts
+
+
+class Linear(nn.Linear):
+    """nn.Linear, computed by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
+    """x W' + b, as F.linear: x (..., in), W (out, in), b (out,) -> (..., out).
+
+    Where oneDNN computes it, it can be differentiated once, and not by torch.func.
+    """
+    if torch.compiler.is_compiling():  # the compiler has products of its own
+        return F.linear(x, W, b)
+    if id(W) in _PACKED and x.dtype == W.dtype and not torch.is_grad_enabled():
+        return _forward(x, _PACKED[id(W)], b)
+    if not _by_onednn(x, W) or x.size(-1) != W.size(-1):  # which PyTorch refuses in its own words
+        return F.linear(x, W, b)
+    rows = x.reshape(-1, x.size(-1)).contiguous()
+    run = _Linear.apply if torch.is_grad_enabled() else _forward
+    return run(rows, W, b).view(*x.shape[:-1], -1)
+
+
+@contextmanager
+def packed(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Keep matrices in bf16 on a CPU a second time, inside, in the layout that oneDNN works on.
+
+    A product with few rows, such as those of new tokens, else takes longer to lay the weight out
+    than to compute. The weights must not change meanwhile.
+    """
+    ours = {
+        id(W): torch.ops.mkldnn._reorder_linear_weight(W.detach())
+        for W in weights
+        if _BF16
+        and W.device.type == "cpu"
+        and W.dtype == torch.bfloat16
+        and W.dim() == 2
+        and id(W) not in _PACKED
+    }
+    _PACKED.update(ours)
+    try:
+        yield
+    finally:
+        for number in ours:
+            del _PACKED[number]
+
+
+def mm(a: Tensor, b: Tensor) -> Tensor:
+    """a b, as torch.mm: (N, K) and (K, M) -> (N, M). For gradients by hand; it has none itself."""
+    return _forward(a, b.T, None) if _by_onednn(a, b) else a @ b
+
+
+def addmm(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """y + a b, as torch.addmm: (N, M), (N, K) and (K, M) -> (N, M). Without gradients.
+
+    The result may take the place of y, which must not be used again.
+    """
+    return _ONEDNN.binary(a, y, b.T, None, "add") if _by_onednn(a, b) else y.addmm_(a, b)
+
+
+def _by_onednn(x: Tensor, W: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == W.dtype == torch.float32
+        and _ONEDNN is not None
+        and torch.backends.mkldnn.enabled
+        and x.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _forward(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    return _ONEDNN(x, W, b, "none", [], "")
+
+
+class _Linear(torch.autograd.Function):
+    """For g, the gradient of y (N, out):  dx = g W,  dW = g' x,  db = the sum of g's rows."""
+
+    @staticmethod
+    def forward(ctx, x, W, b):
+        dx, dW, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if dW else None, W if dx else None)
+        return _forward(x, W, b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        x, W = ctx.saved_tensors
+        g = g.contiguous()  # a sum's gradient is one number, seen many times
+        dx, dW, db = ctx.needs_input_grad
+        return mm(g, W) if dx else None, mm(g.T, x) if dW else None, g.sum(0) if db else None

@@ -1,0 +1,210 @@
+"""Paraphrase: do two questions ask the same thing? The answer is one token, " yes" or " no"."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minigpt.errors import InputError
+from minigpt.model import GPT
+from minigpt.tokenizer import Tokenizer
+from objectives import precompute
+from objectives.sequences import length_buckets, pair_batch, tokenise
+from tasks.base import SPLITS, Evaluation, Example, Metric, Score, check_split, ratio
+from tasks.paraphrase.quora import QuestionPair, read_pairs, split_file
+
+# The prompt ends without a space because GPT-2's tokens begin with theirs: " yes" is one token
+# after "?", but two after "? ".
+TEMPLATE = "Question 1: {first}\nQuestion 2: {second}\nAre these questions asking the same thing?"
+YES, NO = " yes", " no"
+
+BATCH = 64  # pairs evaluated together
+SHOWN = 3  # pairs among the samples
+BINS = 10  # of the probability of yes, for the calibration error
+
+
+def _macro_f1(sums: np.ndarray) -> np.ndarray:
+    """The mean of both classes' F1; a class that neither occurs nor is predicted scores 0."""
+    tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
+    errors = fp + fn
+    return (tp / np.maximum(tp + errors / 2, 0.5) + tn / np.maximum(tn + errors / 2, 0.5)) / 2
+
+
+def _calibration_error(sums: np.ndarray) -> np.ndarray:
+    return np.abs(sums[..., :BINS]).sum(axis=-1) / sums[..., BINS]
+
+
+class ParaphraseTask:
+    """Answer whether two questions are duplicates.
+
+    `data` is the official release (quora_duplicate_questions.tsv), or a folder with it or with the
+    course's files; without it the course's files are fetched when a split is first asked for.
+    `limits` keeps only so many pairs of a split: the same ones in every run, and a smaller limit's
+    are among a larger one's. `skipped` says what could not be used: file -> reason -> lines.
+    """
+
+    name = "paraphrase"
+    headline = "accuracy"
+    metrics = {
+        "accuracy": Score(ratio),
+        "macro_f1": Score(_macro_f1),
+        "answer_nll": Score(ratio, larger_is_better=False),
+        "calibration_error": Score(_calibration_error, larger_is_better=False),
+    }
+    end_of_text = False
+    preferences = ("right-vs-wrong",)
+
+    def __init__(
+        self, data: str | Path | None = None, *, limits: dict[str, int | None] | None = None
+    ):
+        self.data = None if data is None else Path(data)
+        self.limits = limits or {}
+        self.skipped: dict[str, Counter[str]] = {}
+        self._pairs: dict[str, list[QuestionPair]] = {}
+
+    @property
+    def scored_splits(self) -> tuple[str, ...]:
+        """All three of the official release; the course keeps the answers to its test set."""
+        _, one_split = split_file(self.data, "train")
+        return SPLITS[:2] if one_split else SPLITS
+
+    def pairs(self, split: str) -> list[QuestionPair]:
+        """The question pairs of a split; its file is read when it is first asked for."""
+        check_split(split)
+        if split not in self._pairs:
+            self._read(*split_file(self.data, split), split)
+        if not self._pairs[split]:
+            raise InputError(f"{self.data} has no pairs for the split {split!r}; expected more")
+        return self._pairs[split]
+
+    def _read(self, path: Path, one_split: bool, split: str) -> None:
+        pairs, self.skipped[path.name] = read_pairs(path)
+        for name in [split] if one_split else SPLITS:
+            chosen = pairs if one_split else [pair for pair in pairs if pair.split == name]
+            limit = self.limits.get(name)
+            if limit is not None:
+                chosen = sorted(chosen, key=lambda pair: pair.draw)[:limit]
+            self._pairs[name] = chosen
+
+    def examples(self, split: str) -> list[Example]:
+        """One question pair each, its right answer the completion."""
+        return [Example(_prompt(p), YES if p.duplicate else NO) for p in self.pairs(split)]
+
+    def evaluate(
+        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
+    ) -> Evaluation:
+        """Accuracy, macro F1, mean nats of the right answer, calibration; `generator` is not used.
+
+        The prediction is the likelier of the two answers; should they tie, it is " no".
+        "calibration_error" is how far the probability of yes, of the two answers, is from the
+        share of duplicates, on average over ten bins of it (Naeini et al., 2015).
+        """
+        pairs = self.pairs(split)
+        logps = answer_logps(model, tokenizer, [_prompt(pair) for pair in pairs])
+        duplicate = np.array([pair.duplicate for pair in pairs])
+        predicted = logps[:, 0] > logps[:, 1]
+        right = np.where(duplicate, logps[:, 0], logps[:, 1])
+        statistics = {
+            **_answer_statistics(duplicate, predicted),
+            "answer_nll": np.stack([-right, np.ones_like(right)], axis=1),
+            "calibration_error": _calibration_gaps(duplicate, logps),
+        }
+        return Evaluation(
+            metrics={name: Metric(s, *self.metrics[name]) for name, s in statistics.items()},
+            samples=tuple(_show(pair, answer) for pair, answer in zip(pairs[:SHOWN], predicted)),
+        )
+
+    def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
+        """Scores without a model, learnt on the training pairs; `generator` is not used.
+
+        "majority class" always gives the commoner answer. "word overlap" says yes from a certain
+        share of common words on, the share that classifies most training pairs rightly.
+        """
+        train, pairs = self.pairs("train"), self.pairs(split)
+        known = np.array([pair.duplicate for pair in train])
+        duplicate = np.array([pair.duplicate for pair in pairs])
+        threshold = _best_threshold(_overlaps(train), known)
+        predictions = {
+            "majority class": np.full(len(pairs), 2 * known.sum() > len(known)),
+            "word overlap": _overlaps(pairs) >= threshold,
+        }
+        return {
+            name: {
+                metric: Metric(found, *self.metrics[metric]).value
+                for metric, found in _answer_statistics(duplicate, predicted).items()
+            }
+            for name, predicted in predictions.items()
+        }
+
+    def ceilings(self, split: str) -> dict[str, dict[str, float]]:
+        """None: the right answers would score all points by definition."""
+        return {}
+
+
+def answer_logps(model: GPT, tokenizer: Tokenizer, prompts: list[str]) -> np.ndarray:
+    """log p of the answers yes and no after each prompt, in nats: (N, 2)."""
+    device, n_positions = model.wte.weight.device, model.config.n_positions
+    yes = tokenise(
+        [(prompt, YES) for prompt in prompts], tokenizer, n_positions=n_positions, end_of_text=False
+    )
+    tokens = yes.tokens.copy()  # to tokenise the prompts once; only the last token differs
+    tokens[yes.starts[1:] - 1] = tokenizer.encode(NO)
+    no = replace(yes, tokens=tokens)
+    batches = (
+        pair_batch(yes, no, index).to(device) for index in length_buckets(yes.lengths, BATCH)
+    )
+    return precompute(model, batches, len(prompts)).cpu().numpy()
+
+
+def _prompt(pair: QuestionPair) -> str:
+    return TEMPLATE.format(first=pair.first, second=pair.second)
+
+
+def _show(pair: QuestionPair, predicted: bool) -> str:
+    """A pair to look at."""
+    answer, prediction = YES if pair.duplicate else NO, YES if predicted else NO
+    return f"{_prompt(pair)}\n  answer:{answer}, predicted:{prediction}"
+
+
+def _answer_statistics(duplicate: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """What accuracy (N, 2) and macro F1 (N, 4) add up: right, 1; and tp, fp, fn, tn. All bool."""
+    right = [duplicate == predicted, np.ones_like(duplicate)]
+    confusion = [
+        duplicate & predicted,
+        ~duplicate & predicted,
+        duplicate & ~predicted,
+        ~duplicate & ~predicted,
+    ]
+    return {"accuracy": np.stack(right, axis=1), "macro_f1": np.stack(confusion, axis=1)}
+
+
+def _calibration_gaps(duplicate: np.ndarray, logps: np.ndarray) -> np.ndarray:
+    """What each pair adds to its bin's gap between promise and truth, then 1: (N, BINS + 1)."""
+    yes = np.exp(logps[:, 0] - np.logaddexp(*logps.T))  # (N,) p(yes) / (p(yes) + p(no))
+    rows = np.arange(len(yes))
+    gaps = np.zeros((len(yes), BINS + 1), dtype=np.float32)
+    gaps[rows, np.minimum(yes * BINS, BINS - 1).astype(int)] = yes - duplicate
+    gaps[:, BINS] = 1
+    return gaps
+
+
+def _overlaps(pairs: list[QuestionPair]) -> np.ndarray:
+    """The share of words, of all in either question, that are in both (Jaccard): (N,)."""
+
+    def overlap(pair: QuestionPair) -> float:
+        first, second = (set(re.findall(r"\w+", text.lower())) for text in pair[:2])
+        return len(first & second) / max(1, len(first | second))
+
+    return np.array([overlap(pair) for pair in pairs])
+
+
+def _best_threshold(values: np.ndarray, positive: np.ndarray) -> float:
+    """The value from which on "positive" is right most often, the lowest such."""
+    candidates, place = np.unique(values, return_inverse=True)
+    positives = np.bincount(place, weights=positive)  # at each candidate
+    negatives = np.bincount(place, weights=~positive)
+    right = positives[::-1].cumsum()[::-1] + negatives.cumsum() - negatives
+    return candidates[right.argmax()]

@@ -1,0 +1,242 @@
+"""Sonnets: given the first three lines, write the rest.
+
+The task, its split and its chrF protocol are those of Stanford CS224N's GPT-2 default project.
+chrF hardly tells a trained model from a random sonnet (`SonnetTask.floors`), so epochs are compared
+by held-out bits per character, which does.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minigpt.errors import InputError
+from minigpt.model import GPT
+from minigpt.sampling import generate
+from minigpt.tokenizer import Tokenizer
+from tasks.base import Evaluation, Example, Metric, Score, check_split, ratio
+from tasks.chrf import chrf_between, mean_chrf_score
+from tasks.likelihood import BITS_PER_CHAR, bits_per_char, preferred
+from tasks.sonnet.continuations import mbr_statistics, text_statistics
+from tasks.sonnet.copying import Source, copying_source
+from tasks.sonnet.corruption import swap_two_lines
+from tasks.sonnet.shakespeare import GIVEN_LINES, LINES, read_sonnets
+
+NUMBERS = {"train": range(1, 132), "dev": range(132, 144), "test": range(144, 155)}
+
+MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
+SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
+CORRUPTIONS = 8  # of each sonnet, for the preference accuracy
+FLOOR_DRAWS = 20
+
+
+class SonnetTask:
+    """Continue a sonnet from its first three lines.
+
+    `data` is a folder with the course's files; without it the sonnets in the package are read.
+    `limits` keeps only the first so many sonnets of a split. Evaluation draws `n_samples`
+    continuations of each sonnet at `temperature` and `top_p`; the defaults are the course's.
+    Raises InputError for a value out of range.
+    """
+
+    name = "sonnet"
+    headline = "bits_per_char"
+    end_of_text = True
+    preferences = ("gold-vs-sample", "gold-vs-corrupted", "best-vs-worst")
+    metrics = {
+        "bits_per_char": BITS_PER_CHAR,
+        "chrf": Score(mean_chrf_score),
+        "chrf_generated": Score(mean_chrf_score),
+        "chrf_mbr": Score(mean_chrf_score),
+        "preference_accuracy": Score(ratio),
+        "copy_rate": Score(ratio, larger_is_better=False),
+        "longest_copy": Score(ratio, larger_is_better=False),
+        "lines": Score(ratio),
+        "rhyme": Score(ratio),
+        "syllables": Score(ratio),
+    }
+
+    def __init__(
+        self,
+        data: str | Path | None = None,
+        *,
+        limits: dict[str, int | None] | None = None,
+        n_samples: int = 4,
+        temperature: float = 1.2,
+        top_p: float = 0.9,
+    ):
+        if n_samples < 1:
+            raise InputError(f"n_samples is {n_samples}; expected at least 1")
+        if not 0 <= temperature < float("inf"):
+            raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
+        if not 0 < top_p <= 1:
+            raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1")
+        self.sonnets = read_sonnets(data)
+        self.scored_splits = tuple(s for s in NUMBERS if any(n in self.sonnets for n in NUMBERS[s]))
+        self.skipped: dict[str, Counter[str]] = {}  # every line of a sonnet is used
+        self.limits = limits or {}
+        self.n_samples = n_samples
+        self.temperature = temperature
+        self.top_p = top_p
+
+    def examples(self, split: str) -> list[Example]:
+        """Three lines and the lines that follow, each line with the newline that ends it."""
+        check_split(split)
+        numbers = NUMBERS[split]
+        sonnets = [self.sonnets[number] for number in numbers if number in self.sonnets]
+        if not sonnets:
+            raise InputError(
+                f"there are no sonnets for the split {split!r}; "
+                f"expected some of the numbers {numbers[0]} to {numbers[-1]}"
+            )
+        return [
+            Example(_text(lines[:GIVEN_LINES]), _text(lines[GIVEN_LINES:]))
+            for lines in sonnets[: self.limits.get(split)]
+        ]
+
+    def evaluate(
+        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
+    ) -> Evaluation:
+        """What the model thinks of the gold lines, and what its own continuations are worth.
+
+        Of the gold: "bits_per_char", and "preference_accuracy", how often the model finds it
+        likelier than with two lines swapped. Of the samples: chrF (`text_statistics` says of what),
+        chrF of one of them chosen without the gold ("chrf_mbr"), the share of their word
+        5-grams that a training sonnet has ("copy_rate"), the words of their longest run from one
+        ("longest_copy"), and the shares that fit the form: samples with all fourteen lines
+        ("lines"), pairs of lines that rhyme ("rhyme"), lines of 9 to 11 syllables ("syllables").
+        """
+        examples = self.examples(split)
+        prompts = [example.prompt for example in examples for _ in range(self.n_samples)]
+        written = self.sample(model, tokenizer, prompts, generator=generator)
+        bits = bits_per_char(model, tokenizer, examples).statistics
+        found = {
+            "bits_per_char": bits,
+            "chrf_mbr": mbr_statistics(examples, written),
+            "preference_accuracy": preferred(
+                model, tokenizer, examples, self.corruptions(examples), gold_bits=bits[:, 0]
+            ),
+            **text_statistics(examples, written, self._training),
+        }
+        first = written[:: self.n_samples]
+        return Evaluation(
+            metrics={name: Metric(found[name], *score) for name, score in self.metrics.items()},
+            samples=tuple(_show(e.prompt, text) for e, text in zip(examples[:2], first)),
+        )
+
+    def corruptions(self, examples: list[Example]) -> list[list[str]]:
+        """Each completion with two of its lines swapped, CORRUPTIONS times.
+
+        They are part of the task as its sonnets are: the same for every model and seed. They are
+        milder than the pairs "gold-vs-corrupted", which the untuned model gets right every time.
+        Raises InputError for a completion without two different lines.
+        """
+        generator = torch.Generator().manual_seed(0)
+        return [
+            [swap_two_lines(e.completion, generator) for _ in range(CORRUPTIONS)] for e in examples
+        ]
+
+    @cached_property
+    def _training(self) -> Source:
+        return copying_source("".join(example) for example in self.examples("train"))
+
+    def sample(
+        self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
+    ) -> list[str]:
+        """A sampled continuation of each prompt, up to end-of-text or the fourteenth line."""
+
+        def finished(new: list[int]) -> bool:
+            complete, _, _ = tokenizer.decode(new).rpartition("\n")
+            return new[-1] == tokenizer.eot or len(_verses(complete)) >= LINES - GIVEN_LINES
+
+        encoded = [tokenizer.encode(prompt) for prompt in prompts]
+        tokens = []
+        for start in range(0, len(encoded), SAMPLING_BATCH):
+            tokens += generate(
+                model,
+                encoded[start : start + SAMPLING_BATCH],
+                max_new_tokens=MAX_NEW_TOKENS,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                generator=generator,
+                stop=finished,
+            )
+        texts = [tokenizer.decode([t for t in new if t != tokenizer.eot]) for new in tokens]
+        return [_text(_verses(text)[: LINES - GIVEN_LINES]) for text in texts]
+
+    def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
+        """What texts score that no model wrote; where they are drawn, means over the draws.
+
+        The standard deviation over draws is the floor's noise, "chrf_sd" for "chrf". "random
+        sonnet" goes on with the rest of a training sonnet, "random lines" with eleven lines from
+        anywhere in them, "prompt only" not at all, and "nearest sonnet" always with the rest of one
+        training sonnet: that with the highest mean chrF with all others, either way round. "coin"
+        is what a toss says of preferences.
+        """
+        examples, train = self.examples(split), self.examples("train")
+        lines = np.array([line for e in train for line in "".join(e).splitlines(True)])
+        n_draws = max(FLOOR_DRAWS, self.n_samples)
+
+        def random_sonnet() -> str:
+            return train[generator.integers(len(train))].completion
+
+        def random_lines() -> str:
+            return "".join(generator.choice(lines, LINES - GIVEN_LINES))
+
+        likeness = chrf_between([e.completion for e in train])
+        nearest = train[(likeness + likeness.T).mean(axis=1).argmax()].completion
+        return {
+            "random sonnet": self._floor(examples, random_sonnet, n_draws),
+            "random lines": self._floor(examples, random_lines, n_draws),
+            "prompt only": self._text_scores(examples, [""] * len(examples)),
+            "nearest sonnet": self._text_scores(examples, [nearest] * len(examples)),
+            "coin": {"preference_accuracy": 0.5},
+        }
+
+    def ceilings(self, split: str) -> dict[str, dict[str, float]]:
+        """What Shakespeare's own lines score in place of samples."""
+        examples = self.examples(split)
+        scores = self._text_scores(examples, [example.completion for example in examples])
+        return {"gold": scores | {"preference_accuracy": 1.0}}
+
+    def _floor(
+        self, examples: list[Example], draw: Callable[[], str], n_draws: int
+    ) -> dict[str, float]:
+        """The means over draws of a continuation for each example, and standard deviations."""
+        drawn = [draw() for _ in range(n_draws * len(examples))]
+        draws = np.array(drawn, dtype=object).reshape(len(examples), n_draws)
+        values = defaultdict(list)
+        for written in draws.T:
+            for name, value in self._text_scores(examples, list(written)).items():
+                values[name].append(value)
+        n = self.n_samples  # a model chooses among as many
+        values["chrf_mbr"] = [
+            Metric(mbr_statistics(examples, [*draws[:, i : i + n].flat]), mean_chrf_score).value
+            for i in range(0, n_draws - n + 1, n)
+        ]
+        floor = {name: float(np.mean(v)) for name, v in values.items()}
+        return floor | {f"{name}_sd": float(np.std(v)) for name, v in values.items() if len(v) > 1}
+
+    def _text_scores(self, examples: list[Example], written: list[str]) -> dict[str, float]:
+        """What one continuation of each example scores."""
+        found = text_statistics(examples, written, self._training)
+        found["chrf_mbr"] = found["chrf"]  # there is nothing to choose from
+        return {name: Metric(found[name], *self.metrics[name]).value for name in found}
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _verses(text: str) -> list[str]:
+    """The lines of a text that are not blank."""
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _show(prompt: str, continuation: str) -> str:
+    """A sonnet to look at, the given lines marked."""
+    given = [f"> {line}" for line in _verses(prompt)]
+    return "\n".join(given + [f"  {line}" for line in _verses(continuation)])
