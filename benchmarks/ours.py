@@ -20,9 +20,9 @@ from benchmarks.job import (
     time_each,
     worker,
 )
-from experiments.run.reference_cache import REFERENCE_BATCH
 from experiments.run.memory import keep_freed_memory
 from experiments.run.policy import make_policy
+from experiments.run.reference_cache import REFERENCE_BATCH
 from experiments.run.training import autocast, make_optimizer, train
 from lora import LoRAConfig
 from minigpt import GPT, generate, load_pretrained

@@ -1,4 +1,4 @@
-"""How preference pairs are made, and whether it matters: `python -m experiments.pair_construction`."""
+"""Does it matter how preference pairs are made? `python -m experiments.pair_construction`."""
 
 from dataclasses import dataclass
 

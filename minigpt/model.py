@@ -134,7 +134,7 @@ class GPT(nn.Module):
         Raises ValueError when the sequence is longer than the model's `n_positions`.
         """
         T = ids.size(1)
-        if cache is None and T > self.config.n_positions:
+        if cache is None and self.config.n_positions < T:
             raise ValueError(
                 f"a sequence of {T} tokens is longer than the model's context; "
                 f"expected at most {self.config.n_positions}"

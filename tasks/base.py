@@ -30,6 +30,16 @@ class PreferencePair(NamedTuple):
     rejected: str
 
 
+TUNED_WIDTH = 256  # channels of the model that learning rates are tuned for, "verse"
+
+
+class Rates(NamedTuple):
+    """Peaks of the learning rate for a model of TUNED_WIDTH channels; wider models take less."""
+
+    sft: float
+    dpo: float
+
+
 class Score(NamedTuple):
     """How a metric's addends, summed over the units, become its value."""
 
@@ -73,7 +83,12 @@ class Task(Protocol):
     """Everything that the experiments know about a task."""
 
     name: str
+    unit: str  # what is scored one by one, in the plural: "sonnets"
     headline: str  # the metric by which epochs are compared
+    judged: tuple[str, ...]  # the metrics that claims are judged by, the headline first
+    batch_size: int  # examples of an optimizer step, unless told otherwise
+    learning_rates: dict[str, Rates]  # by parameterization, "full" and "lora"
+    tuning: dict[str, int]  # what a tuning run is cut down to: epochs, train_ and dev_examples
     metrics: dict[str, Score]  # every metric that `evaluate` can return
     end_of_text: bool  # whether completions end with the end-of-text token
     preferences: tuple[str, ...]  # how preference pairs can be made; the first is the default

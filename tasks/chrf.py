@@ -48,7 +48,7 @@ def chrf_score(sums: np.ndarray) -> np.ndarray:
 
 
 def mean_chrf_score(sums: np.ndarray) -> np.ndarray:
-    """The mean corpus chrF of n samples of each text, counts side by side: (..., n * 18) -> (...)."""
+    """The mean corpus chrF of n samples of each text, side by side: (..., n * 18) -> (...)."""
     return chrf_score(sums.reshape(*sums.shape[:-1], -1, COUNTS)).mean(axis=-1)
 
 

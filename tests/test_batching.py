@@ -80,7 +80,7 @@ def test_tokenise_joins_what_was_encoded_apart():
     for i, (prompt, completion) in enumerate(PAIRS):
         head, tail = sequences.split(i)
         assert head.tolist() == TOKENIZER.encode(prompt)
-        assert tail.tolist() == TOKENIZER.encode(completion) + [TOKENIZER.eot]
+        assert tail.tolist() == [*TOKENIZER.encode(completion), TOKENIZER.eot]
         assert sequences.lengths[i] == len(head) + len(tail)
     assert sequences.tokens.dtype == np.uint16
     without = tokenise(PAIRS, TOKENIZER, n_positions=256, end_of_text=False)

@@ -186,7 +186,7 @@ def test_tables():
         ],
         [{"row": name, "precision": "fp32", "seconds": 0.5} for name in names],
     )
-    header, full, lora, generate = main_table(rows)
+    _header, full, lora, generate = main_table(rows)
     assert "3.5 (2 to 9)" in full and "14 (14 to 14)" in full and "2,345" in full
     assert rows[0]["ratio"] == 4.0 and rows[0]["gap"] == 7.0
     assert rows[0]["ratio_with_reference"] == pytest.approx(14 / 4.5)

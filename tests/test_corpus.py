@@ -306,7 +306,7 @@ def verse(count, first="rose"):
 
 
 def test_the_corpus_of_a_small_folder(tmp_path, sonnets, monkeypatch):
-    quarto = ["From faireſt creatures we deſire increaſe,"] + sonnets[0][1:]
+    quarto = ["From faireſt creatures we deſire increaſe,", *sonnets[0][1:]]
     latin = [
         line.replace("The", "Quae").replace(" of ", " qui ").replace("is for the", "fert")
         for line in verse(50, first="rosa")

@@ -50,16 +50,16 @@ def questions(tmp_path_factory) -> Path:
 
 
 def config(model: Path, out: Path, **options) -> Config:
-    small = dict(
-        model=str(model),
-        out=out,
-        epochs=2,
-        switch_epoch=1,
-        train_examples=12,
-        dev_examples=2,
-        batch_size=4,
-        device="cpu",
-    )
+    small = {
+        "model": str(model),
+        "out": out,
+        "epochs": 2,
+        "switch_epoch": 1,
+        "train_examples": 12,
+        "dev_examples": 2,
+        "batch_size": 4,
+        "device": "cpu",
+    }
     return Config(**{**small, **options})
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from experiments.run.reference_cache import load_or_compute, weights_fingerprint
 from lora import LoRAConfig, inject
 from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
@@ -22,7 +23,6 @@ from objectives import (
     sequence_logps,
     sft_loss,
 )
-from experiments.run.reference_cache import load_or_compute, weights_fingerprint
 
 TINY = GPTConfig(vocab_size=23, n_positions=16, n_layer=2, n_head=2, n_embd=8)
 

@@ -44,7 +44,7 @@ def test_a_row_per_arm_with_pairs_means_over_seeds(tmp_path):
         arm_result(tmp_path, "V1", PAIRS, other),
         arm_result(tmp_path, "V2", PAIRS | {"margin_mean": -0.125}, PAIRS),
     ]
-    heading, paragraph, table = pair_blocks(results)
+    _heading, paragraph, table = pair_blocks(results)
     assert isinstance(table, Table)
     assert table.header == [
         "arm",

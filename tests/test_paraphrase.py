@@ -74,7 +74,7 @@ def evaluate(task, model):
 def test_answers_are_single_tokens(name):
     tokenizer = get_tokenizer(name)
     assert (tokenizer.encode(YES), tokenizer.encode(NO)) == ([3763], [645])
-    assert TEMPLATE == TEMPLATE.rstrip()
+    assert TEMPLATE.rstrip() == TEMPLATE
 
 
 def test_the_courses_files(tmp_path):
@@ -257,7 +257,7 @@ def test_evaluation(tmp_path):
     yes = [1 / (1 + np.exp(no - yes)) for yes, no in logps.astype(float)]
     error = 0
     for low in range(10):
-        inside = [i for i, p in enumerate(yes) if low <= 10 * p < low + 1 or p == 1 and low == 9]
+        inside = [i for i, p in enumerate(yes) if low <= 10 * p < low + 1 or (p == 1 and low == 9)]
         if inside:
             gap = np.mean([yes[i] for i in inside]) - np.mean([is_yes[i] for i in inside])
             error += len(inside) / 40 * abs(gap)

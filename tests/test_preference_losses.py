@@ -91,7 +91,7 @@ def objective(loss: PreferenceLoss, reference: GPT) -> PreferenceObjective:
         # -log 0.6 - 0.1 log 0.6 = 1.1 * 0.5108256237659907
         (
             orpo_loss,
-            ([4 * math.log(0.6)], [3 * math.log(0.5)]) + COUNTS,
+            ([4 * math.log(0.6)], [3 * math.log(0.5)], *COUNTS),
             {"beta": 0.1},
             0.5619081861425898,
             (-0.05108256237659907, -0.06931471805599453),
@@ -409,7 +409,7 @@ def rows_batch(rows: dict[str, list[str]]):
         [[int(word[1:]) for word in text.split()] for text in rows[side]]
         for side in ("prompt", "chosen", "rejected")
     )
-    return make_batch(prompts * 2, [completion + [EOS] for completion in chosen + rejected])
+    return make_batch(prompts * 2, [[*completion, EOS] for completion in chosen + rejected])
 
 
 def as_transformers(model: GPT, transformers):

@@ -41,7 +41,7 @@ def config(corpus, out, **options):
 
 def test_a_run_lowers_the_bits_and_leaves_weights_and_card(corpus, tmp_path):
     pretrain.run(config(corpus, tmp_path / "run"))
-    logged = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     bits = [line["held_out_bits_per_char"] for line in logged if "held_out_bits_per_char" in line]
     assert len(bits) == 20 and bits[-1] < bits[0] - 0.01
     model = load_pretrained(tmp_path / "run" / "model")
@@ -81,7 +81,7 @@ def test_a_run_that_died_before_its_first_checkpoint_logs_no_step_twice(
         patch.setattr(pretrain, "save_checkpoint", dies)
         pretrain.run(config(corpus, tmp_path / "run"))
     pretrain.run(config(corpus, tmp_path / "run", resume=True))
-    logged = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert [line["step"] for line in logged if "loss" in line] == list(range(1, 21))
 
 

@@ -12,14 +12,13 @@ from minigpt import GPT, GPTConfig, get_tokenizer, load_pretrained
 from minigpt.errors import InputError
 from tasks import Example, Metric, get_task
 from tasks.chrf import chrf_counts, chrf_score, mean_chrf_score
-from tasks.likelihood import completion_bits, preferred
+from tasks.likelihood import bits_per_char, completion_bits, preferred
 from tasks.registry import TASKS
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import copying_source
 from tasks.sonnet.decoding import minimum_bayes_risk
-from tasks.sonnet.task import SonnetTask
-from tasks.likelihood import bits_per_char
 from tasks.sonnet.shakespeare import read_sonnets
+from tasks.sonnet.task import SonnetTask
 
 TOKENIZER = get_tokenizer("verse")
 
@@ -142,7 +141,7 @@ def test_bits_per_char_by_hand(model):
     metric = bits_per_char(model, TOKENIZER, examples)
     assert metric.statistics.shape == (9, 2) and not metric.larger_is_better
     for (bits, characters), (prompt, completion) in zip(metric.statistics, examples):
-        head, tail = TOKENIZER.encode(prompt), TOKENIZER.encode(completion) + [TOKENIZER.eot]
+        head, tail = TOKENIZER.encode(prompt), [*TOKENIZER.encode(completion), TOKENIZER.eot]
         with torch.no_grad():
             logps = torch.log_softmax(model(torch.tensor([head + tail[:-1]])), dim=-1)[0]
         scored = logps[len(head) - 1 :].gather(-1, torch.tensor(tail)[:, None])
@@ -210,7 +209,7 @@ def test_evaluation(model, monkeypatch):
     ],
 )
 def test_where_a_sample_ends(model, monkeypatch, written, expected):
-    """`generate` is replaced by one that writes a given text, token by token, until it is stopped."""
+    """`generate` is replaced by one that writes a given text token by token until it is stopped."""
     script = []
     for piece in written.split("<eot>"):
         script += TOKENIZER.encode(piece) + [TOKENIZER.eot] * ("<eot>" in written)

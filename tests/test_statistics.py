@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from experiments.run.bootstrap import bootstrap_interval
 from experiments.study.statistics import (
     Needed,
     SeedNoise,
@@ -16,7 +17,6 @@ from experiments.study.statistics import (
     seed_mean,
     t_quantile,
 )
-from experiments.run.bootstrap import bootstrap_interval
 from tasks.base import Metric, ratio
 
 

@@ -1,5 +1,6 @@
 """The tokenizer equals transformers' GPT-2 tokenizer; the verse vocabulary is a prefix of it."""
 
+import itertools
 import json
 import random
 import shutil
@@ -31,7 +32,7 @@ CONTRACTIONS = [
     "I'm", "I'M", "don't", "DON'T", "'tis", "o'er", "we've", "WE'VE", "they'll", "you're", "he'd",
     "lov'st", "it's", "IT'S", "'s", "''s", "’s", "rock'n'roll", "'ll", "'LL",
 ]  # fmt: skip
-SYMBOLS = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«»“”—…€§¶°±×÷†‡™") + ["...", "-->", "!?", "://"]
+SYMBOLS = [*list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«»“”—…€§¶°±×÷†‡™"), "...", "-->", "!?", "://"]
 WORDS = "what is the best way to learn how do I make money online why are people thou art".split()
 
 
@@ -132,9 +133,9 @@ def test_verse_is_byte_pair_encoding_with_the_first_merges():
     cut = oracle("tokenizers").pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
 
     def encode_word(symbols: list[str]) -> list[int]:
-        while pairs := [pair for pair in zip(symbols, symbols[1:]) if pair in merges]:
+        while pairs := [pair for pair in itertools.pairwise(symbols) if pair in merges]:
             best = min(pairs, key=merges.get)
-            i = list(zip(symbols, symbols[1:])).index(best)
+            i = list(itertools.pairwise(symbols)).index(best)
             symbols = [*symbols[:i], "".join(best), *symbols[i + 2 :]]
         return [vocabulary[symbol] for symbol in symbols]
 

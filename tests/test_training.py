@@ -90,7 +90,12 @@ def test_sft_lowers_the_loss_and_dpo_raises_the_margin():
     _, rejected = sequences(8, seed=2)
     model = tiny()
     reference = FrozenReference(frozen_copy(model))
-    settings = dict(learning_rates=[1e-2] * 30, dropout=False, precision="fp32", max_grad_norm=1.0)
+    settings = {
+        "learning_rates": [1e-2] * 30,
+        "dropout": False,
+        "precision": "fp32",
+        "max_grad_norm": 1.0,
+    }
     sft = list(
         train(
             model,

@@ -15,7 +15,7 @@ def bootstrap_interval(
 
     Units (sonnets, question pairs) are drawn with replacement, as many as there are; the interval
     holds the middle `level` of the scores of RESAMPLES such draws. It speaks of the choice of
-    units alone: another seed of the training moves the score too, see `experiments.study.statistics`.
+    units alone: another seed of the training moves the score too, see `study.statistics`.
     """
     return middle(resampled_scores(metric, generator), level)
 

@@ -13,21 +13,9 @@ from minigpt.config import PRESETS
 from minigpt.errors import InputError
 from minigpt.fast.compiling import Backend
 from objectives import PreferenceLoss
+from tasks.base import TUNED_WIDTH
 from tasks.registry import TASKS
 
-DEFAULTS = {
-    "sonnet": {"batch_size": 8},
-    "paraphrase": {"batch_size": 32},
-}
-# Peaks for the verse model. Wider models take smaller steps, in inverse proportion (Yang et al.,
-# 2022, arXiv 2203.03466). LoRA takes larger ones than full fine-tuning. LOG.md has the tuning.
-LEARNING_RATES = {
-    ("sonnet", "full"): {"sft_learning_rate": 3e-4, "dpo_learning_rate": 2e-5},
-    ("sonnet", "lora"): {"sft_learning_rate": 3e-3, "dpo_learning_rate": 2e-4},
-    ("paraphrase", "full"): {"sft_learning_rate": 3e-4, "dpo_learning_rate": 2e-5},
-    ("paraphrase", "lora"): {"sft_learning_rate": 3e-3, "dpo_learning_rate": 2e-4},
-}
-TUNED_WIDTH = PRESETS["verse"].n_embd
 # These do not decide what a run computes, but for rounding.
 NOT_IDENTITY = ("out", "resume", "dry_run", "compile")
 
@@ -183,11 +171,14 @@ def with_defaults(config: Config) -> Config:
     _check_device(device)
     # A model of the user's own is most often one of the smallest released size.
     width = PRESETS.get(config.model, PRESETS["gpt2"]).n_embd
-    rates = LEARNING_RATES[config.task, config.parameterization]
+    task = TASKS[config.task]
+    rates = task.learning_rates[config.parameterization]
     defaults = {
-        **DEFAULTS[config.task],
-        **{name: rate * TUNED_WIDTH / width for name, rate in rates.items()},
-        "pairs": TASKS[config.task].preferences[0],
+        "batch_size": task.batch_size,
+        # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
+        "sft_learning_rate": rates.sft * TUNED_WIDTH / width,
+        "dpo_learning_rate": rates.dpo * TUNED_WIDTH / width,
+        "pairs": task.preferences[0],
         "beta": config.preference_loss().beta,
         "device": device,
         "precision": "bf16" if device.startswith("cuda") else "fp32",

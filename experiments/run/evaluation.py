@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
+from experiments.run.bootstrap import bootstrap_interval
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import autocast
-from experiments.run.bootstrap import bootstrap_interval
 from minigpt import GPT, get_tokenizer
 from minigpt.files import open_tensors, save_tensors
 from tasks import Evaluation, Metric, Task
@@ -48,9 +48,7 @@ def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:
 def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
     """The metrics that `save_statistics` kept; raises InputError if the file is not whole."""
     with open_tensors(path) as file:
-        return {
-            name: Metric(file.get_tensor(name).numpy(), *task.metrics[name]) for name in file.keys()
-        }
+        return {name: Metric(file.get_tensor(name).numpy(), *task.metrics[name]) for name in file}
 
 
 def evaluations(records: list[dict]) -> list[dict]:

@@ -1,4 +1,4 @@
-"""A report as a list of blocks, written as Markdown and as one HTML page that needs no other file."""
+"""A report as a list of blocks, written as Markdown and as one self-contained HTML page."""
 
 import base64
 import os

@@ -1,6 +1,8 @@
 """How sure a score is, and how sure the difference of two arms: examples and seeds both count."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -219,7 +221,7 @@ def _least_above(number: int, enough: Callable[[int], bool]) -> int:
 
 def _check(*arms: Sequence[Metric]) -> None:
     units = [[len(metric.statistics) for metric in arm] for arm in arms]
-    sizes = set(sum(units, []))
+    sizes = set(functools.reduce(operator.iadd, units, []))
     if not all(units) or len(sizes) > 1 or min(sizes) < 2:
         raise ValueError(
             f"the arms' seeds have {units} units; expected at least one seed in each "

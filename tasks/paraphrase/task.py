@@ -13,7 +13,7 @@ from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives import precompute
 from objectives.sequences import length_buckets, pair_batch, tokenise
-from tasks.base import SPLITS, Evaluation, Example, Metric, Score, check_split, ratio
+from tasks.base import SPLITS, Evaluation, Example, Metric, Rates, Score, check_split, ratio
 from tasks.paraphrase.quora import QuestionPair, read_pairs, split_file
 
 # The prompt ends without a space because GPT-2's tokens begin with theirs: " yes" is one token
@@ -47,7 +47,12 @@ class ParaphraseTask:
     """
 
     name = "paraphrase"
+    unit = "question pairs"
     headline = "accuracy"
+    judged = ("accuracy", "macro_f1")
+    batch_size = 32
+    learning_rates = {"full": Rates(3e-4, 2e-5), "lora": Rates(3e-3, 2e-4)}  # those of the sonnets
+    tuning = {"epochs": 2, "train_examples": 4000, "dev_examples": 4000}
     metrics = {
         "accuracy": Score(ratio),
         "macro_f1": Score(_macro_f1),

@@ -30,7 +30,7 @@ def copying_source(texts: Iterable[str]) -> Source:
 
 
 def copied_runs(text: str, source: Source) -> list[int]:
-    """For each word of a text, the longest run of words ending there that one text of a source has."""
+    """For each word of a text, the longest run of words up to it that one text of a source has."""
     longest = []
     runs: dict[int, int] = {}  # number of a word in the source -> words copied up to it, 2 or more
     before = ""

@@ -17,7 +17,7 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import Tokenizer
-from tasks.base import Evaluation, Example, Metric, Score, check_split, ratio
+from tasks.base import Evaluation, Example, Metric, Rates, Score, check_split, ratio
 from tasks.chrf import chrf_between, mean_chrf_score
 from tasks.likelihood import BITS_PER_CHAR, bits_per_char, preferred
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
@@ -43,7 +43,12 @@ class SonnetTask:
     """
 
     name = "sonnet"
+    unit = "sonnets"
     headline = "bits_per_char"
+    judged = ("bits_per_char", "chrf")
+    batch_size = 8
+    learning_rates = {"full": Rates(3e-4, 2e-5), "lora": Rates(3e-3, 2e-4)}  # LOG.md has the tuning
+    tuning = {"epochs": 3}
     end_of_text = True
     preferences = ("gold-vs-sample", "gold-vs-corrupted", "best-vs-worst")
     metrics = {
