@@ -48,7 +48,9 @@ def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:
 def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
     """The metrics that `save_statistics` kept; raises InputError if the file is not whole."""
     with open_tensors(path) as file:
-        return {name: Metric(file.get_tensor(name).numpy(), *task.metrics[name]) for name in file}
+        return {
+            name: Metric(file.get_tensor(name).numpy(), *task.metrics[name]) for name in file.keys()
+        }
 
 
 def evaluations(records: list[dict]) -> list[dict]:

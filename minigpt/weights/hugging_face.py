@@ -43,7 +43,7 @@ FIXED = {
 def open_hugging_face(path: Path, file: safe_open) -> StoredModel:
     """Take up Hugging Face's weights; without a config.json, their shapes must tell it."""
     names = {}  # GPT's to the file's
-    for there in file:
+    for there in file.keys():
         name = there.removeprefix(PREFIX)
         if name in names:
             raise InputError(f"{path} holds {name} twice, with {PREFIX} in front and without")

@@ -25,7 +25,7 @@ MARK = {"format": "minigpt"}  # in config.json and in the metadata of model.safe
 def open_native(path: Path, file: safe_open) -> StoredModel:
     """Take up our own weights; without a config.json beside them, their shapes must tell it."""
     read = tensor_reader(path)  # before its hash is taken
-    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file}
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     config_path = path.with_name("config.json")
     config = _read_config(config_path, path) if config_path.exists() else infer_config(path, shapes)
     return StoredModel(path, config, shapes, read, transposed=False)
