@@ -23,7 +23,7 @@ from experiments.run.command import command_line
 from experiments.run.display import align
 from experiments.run.folder import environment
 from experiments.run.memory import keep_freed_memory, peak_memory_mib
-from minigpt import GPT
+from minigpt import GPT, accelerate
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 from objectives import SFT
@@ -133,6 +133,7 @@ def train_point(point: Point, *, precision: str, device: str, steps: int) -> dic
     """Median seconds of a step, parameters, and peak memory of this process."""
     draw = np.random.default_rng(0)
     model = GPT(shape(point.model), generator=torch.Generator().manual_seed(0)).to(device)
+    accelerate(model)
     lengths = (point.length - COMPLETION, COMPLETION)
     sequences = tokenise(
         (lengths for _ in range(point.examples)),

@@ -25,7 +25,7 @@ from experiments.run.policy import make_policy
 from experiments.run.reference_cache import REFERENCE_BATCH
 from experiments.run.training import autocast, make_optimizer, train
 from lora import LoRAConfig
-from minigpt import GPT, generate, load_pretrained
+from minigpt import GPT, accelerate, generate, load_pretrained
 from objectives import (
     SFT,
     Batch,
@@ -91,6 +91,7 @@ def train_steps(
 def measure_generation(job: Job, launched: float) -> dict:
     """Seconds of each counted batch of continuations."""
     model = load_pretrained(job.model, dtype=DTYPES[job.precision], device=job.device)
+    accelerate(model)
     temperature, top_p = SAMPLING[job.data]
     begun = time.time()
     answers = (

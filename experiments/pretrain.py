@@ -21,7 +21,7 @@ from experiments.run.schedule import warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import LOSS_EVERY, autocast, make_optimizer, train
 from experiments.verse.corpus import build_corpus
-from minigpt import GPT, PRESETS, get_tokenizer, save_pretrained
+from minigpt import GPT, PRESETS, accelerate, get_tokenizer, save_pretrained
 from minigpt.files import replacing, write_text
 from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
@@ -55,6 +55,7 @@ def run(config: Config) -> GPT:
     """Pretrain, write the weights and their model card into the run's folder; return the model."""
     model = GPT(PRESETS[config.model], generator=torch_generator(config.seed, "init"))
     model.to(config.device)
+    accelerate(model)
     tokenizer = get_tokenizer(config.model)
     optimizer = make_optimizer(model, weight_decay=config.weight_decay, betas=(0.9, 0.95))
     with open_run(config.out, _identity(config), resume=config.resume) as folder:

@@ -2,6 +2,7 @@
 
 from lora.adapter import load_adapter, save_adapter
 from lora.dora import DoRALinear
+from lora.fast import FUSED
 from lora.inject import (
     TARGETS,
     LoRAConfig,
@@ -15,6 +16,7 @@ from lora.inject import (
 from lora.layer import LoRALinear
 
 __all__ = [
+    "FUSED",
     "TARGETS",
     "DoRALinear",
     "LoRAConfig",

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lora.layer import LoRALinear
-from minigpt.fast.linear import linear
 
 
 class DoRALinear(LoRALinear):
@@ -31,16 +31,18 @@ class DoRALinear(LoRALinear):
         self.lora_magnitude_vector = nn.Parameter(self._row_norms())  # m, by PEFT's name
 
     def adapted(self, x: Tensor) -> Tensor:
-        """The formula above for inputs (..., in): (..., out)."""
-        y, dropped = self.base(x), self.dropout(x)
-        if self.training and self.dropout.p > 0:
-            Wx = linear(dropped, self.base.weight)
-        else:  # the base has made it already
-            Wx = y if self.base.bias is None else y - self.base.bias
-        g, BAx = self._gain(), self.lora_B(self.scaling * self.lora_A(dropped))
+        """Return the formula above for inputs (..., in): (..., out)."""
+        W, A, dropped = self.base.weight, self.lora_A.weight, self.dropout(x)
+        y = self.base(x.to(W.dtype))
+        Wx = self._base_product(y, dropped.to(W.dtype))
+        g, BAx = self._gain(), self.lora_B(self.scaling * self.lora_A(dropped.to(A.dtype)))
         # g - 1 on what y has already, as PEFT does it: exactly y for g = 1 and B = 0, and dropout
         # thins out the correction only. Under autocast g is fp32 and y is not.
         return y + ((g - 1) * Wx + g * BAx).to(y.dtype)
+
+    def _base_product(self, y: Tensor, x: Tensor) -> Tensor:
+        """W x (..., out), where y is what the base gave for x before dropout."""
+        return F.linear(x, self.base.weight)
 
     def delta(self) -> Tensor:
         """g (W + scaling * B A) - W, (out, in), in fp32 or better: what merging adds to W."""
@@ -53,7 +55,8 @@ class DoRALinear(LoRALinear):
     @torch.no_grad()
     def _row_norms(self) -> Tensor:
         """||W + scaling * B A|| of each row, (out,), rounded as m is, lest g at step 0 is not 1."""
-        return torch.linalg.vector_norm(self._turned(), dim=1).to(self.base.weight.dtype)
+        norms = torch.linalg.vector_norm(self._turned(), dim=1).to(self.base.weight.dtype)
+        return norms.detach()  # from forward-mode derivatives too
 
     def _turned(self) -> Tensor:
         """W + scaling * B A, (out, in), in fp32 or better."""

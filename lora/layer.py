@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lora.fast import lora_linear
-
 
 class LoRALinear(nn.Module):
     """A frozen linear layer plus a small trainable correction (Hu et al., 2021, arXiv 2106.09685).
@@ -79,23 +77,18 @@ class LoRALinear(nn.Module):
         if self.merged and self.training:
             raise RuntimeError("a merged adapter cannot be trained; expected unmerge() or eval()")
         if self.merged or not self.enabled:
-            return self.base(x)
+            return self.base(x.to(self.base.weight.dtype))
         return self.adapted(x)
 
     def adapted(self, x: Tensor) -> Tensor:
-        """The formula above for inputs (..., in): (..., out)."""
-        if self.training and self.dropout.p > 0:
-            # Scaled at width r, where that costs least.
-            return self.base(x) + self.lora_B(self.scaling * self.lora_A(self.dropout(x)))
-        # The same without dropout, in fewer passes over the data.
-        return lora_linear(
-            x,
-            self.base.weight,
-            self.base.bias,
-            self.lora_A.weight,
-            self.lora_B.weight,
-            self.scaling,
-        )
+        """Return W x + b + scaling * B A dropout(x) for inputs (..., in): (..., out)."""
+        W, A = self.base.weight, self.lora_A.weight
+        if x.dtype == W.dtype == A.dtype or torch.is_autocast_enabled(x.device.type):
+            return self.base(x) + self.scaling * self.lora_B(self.lora_A(self.dropout(x)))
+        # An adapter in fp32 beside a base in bf16: each computes in its own type.
+        y = self.base(x.to(W.dtype))
+        correction = self.scaling * self.lora_B(self.lora_A(self.dropout(x.to(A.dtype))))
+        return y + correction.to(y.dtype)
 
     def delta(self) -> Tensor:
         """scaling * B A, (out, in), in fp32 or better: what merging adds to the base weight."""

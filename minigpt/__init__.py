@@ -3,6 +3,7 @@
 from minigpt.cache import KVCache
 from minigpt.config import PRESETS, GPTConfig
 from minigpt.fast.compiling import compile, compile_model
+from minigpt.fast.swap import accelerate, decelerate
 from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import get_tokenizer
@@ -13,8 +14,10 @@ __all__ = [
     "GPTConfig",
     "KVCache",
     "PRESETS",
+    "accelerate",
     "compile",
     "compile_model",
+    "decelerate",
     "generate",
     "get_tokenizer",
     "load_pretrained",

@@ -24,7 +24,7 @@ class KVCache:
         self.longest = 0  # the largest of the lengths; here, so that no step waits for the device
         self.layers = [_LayerCache() for _ in range(model.config.n_layer)]
 
-    def positions(self, T: int) -> Tensor:
+    def advance(self, T: int) -> Tensor:
         """Make room for T more tokens in every row and return their positions (B, T).
 
         Raises ValueError when a row has no T free slots left.

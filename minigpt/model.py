@@ -12,23 +12,28 @@ files store the transpose, which `minigpt.weights` turns.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt.config import GPTConfig
-from minigpt.fast.linear import Linear, linear
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a token sees itself and what stands before it."""
+    """Multi-head attention in which a token sees itself and what stands before it.
+
+    Vaswani et al. (2017), arXiv 1706.03762, section 3.2. With a cache, the keys and values of what
+    the model has read are kept and not computed again (`minigpt.cache`).
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head = config.n_head
-        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)  # q, k and v in one product
-        self.c_proj = Linear(config.n_embd, config.n_embd)
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # q, k and v in one product
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.weight_dropout = nn.Dropout(config.dropout)  # of whom a token looks at
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, cache=None) -> Tensor:
@@ -38,38 +43,34 @@ class CausalSelfAttention(nn.Module):
         mask = None
         if cache is not None:
             k, v, mask = cache.append(k, v)  # (B, H, S, D) twice, (B, 1, T, S)
-        y = attend(q, k, v, mask, self.dropout.p if self.training else 0.0)  # (B, H, T, D)
+        y = self.attend(q, k, v, mask)  # (B, H, T, D)
         y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
         return self.dropout(self.c_proj(y))
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Return softmax(q k' / sqrt(D)) v (equation 1 of the paper), (B, H, T, D).
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """softmax(q k' / sqrt(D)) v, of q (B, H, T, D) over k and v (B, H, S, D): (B, H, T, D).
-
-    `mask` (B, 1, T, S) says who may look where; None is causal, with T = S. `dropout` is the
-    probability with which a weight of the softmax is dropped.
-    """
-    if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout
-        )
-    # Written out, because PyTorch's fused attention is slow on CPUs: its backward, and all in bf16.
-    T, S = q.size(2), k.size(2)
-    hidden = q.new_ones(T, S, dtype=torch.bool).triu(1) if mask is None else ~mask
-    bias = q.new_zeros(hidden.shape).masked_fill(hidden, -math.inf)
-    q = q / math.sqrt(q.size(3))
-    # A new token alone: in bf16 a product with one column takes half the time of one with one row.
-    scores = (k @ q.transpose(2, 3)).transpose(2, 3) if T == 1 else q @ k.transpose(2, 3)
-    return F.dropout((scores + bias).softmax(dim=-1), dropout) @ v  # over scores (B, H, T, S)
+        q is (B, H, T, D); k and v are (B, H, S, D). `mask` (B, 1, T, S) is true where a token may
+        look; None is causal, with T = S.
+        """
+        T, D = q.shape[2:]
+        if mask is None:
+            mask = q.new_ones(T, T, dtype=torch.bool).tril()
+        scores = q @ k.transpose(2, 3) / math.sqrt(D)  # (B, H, T, S)
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)  # (B, H, T, S)
+        return self.weight_dropout(weights) @ v
 
 
 class MLP(nn.Module):
-    """Two linears with the tanh form of GELU between them, as the released weights were trained."""
+    """Two linears with GELU between them (Hendrycks and Gimpel, 2016, arXiv 1606.08415).
+
+    GELU has an exact form and this one by tanh, with which the released weights were trained.
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,7 +79,11 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP; each reads the normed residual stream and adds to it."""
+    """Attention, then MLP; each reads the normed residual stream and adds to it.
+
+    The norm stands before each of them ("pre-norm", Radford et al., 2019, section 2.3), so that
+    nothing stands in the way of the sum that runs from the embeddings to the head.
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -139,7 +144,7 @@ class GPT(nn.Module):
                 f"a sequence of {T} tokens is longer than the model's context; "
                 f"expected at most {self.config.n_positions}"
             )
-        positions = torch.arange(T, device=ids.device) if cache is None else cache.positions(T)
+        positions = torch.arange(T, device=ids.device) if cache is None else cache.advance(T)
         x = self.dropout(self.wte(ids) + self.wpe(positions))  # (B, T, C)
         for i, block in enumerate(self.h):
             x = block(x, None if cache is None else cache.layers[i])
@@ -147,8 +152,12 @@ class GPT(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., C) to logits (..., V), with the token embedding as the matrix."""
-        return linear(hidden, self.wte.weight)
+        return F.linear(hidden, self.wte.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token numbers (B, T) to logits (B, T, V)."""
         return self.head(self.hidden(ids))
+
+    def sampling(self) -> AbstractContextManager:
+        """What `minigpt.generate` samples within: nothing here, see `minigpt.accelerate`."""
+        return nullcontext()

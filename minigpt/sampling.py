@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.cache import KVCache
 from minigpt.errors import InputError
-from minigpt.fast.linear import packed
 from minigpt.model import GPT
 
 BLOCK = 128  # tokens whose probabilities are added up together
@@ -48,13 +47,15 @@ def generate(
         if temperature == 0:
             return logits.argmax(dim=-1)
         # For all prompts, finished or not, so that a row's number is its own from first to last.
-        uniform = torch.rand(len(prompts), generator=generator, device=logits.device)
+        uniform = torch.rand(
+            len(prompts), generator=generator, device=logits.device, dtype=torch.float32
+        )
         return sample(logits.float() / temperature, uniform[rows], top_k=top_k, top_p=top_p)
 
     if not prompts or max_new_tokens == 0:
         return [[] for _ in prompts]
     limits = [min(max_new_tokens, model.config.n_positions - len(prompt)) for prompt in prompts]
-    with torch.no_grad(), evaluating(model), packed(model.parameters()):
+    with torch.no_grad(), evaluating(model), model.sampling():
         return _continue(model, prompts, limits, pick, stop)
 
 

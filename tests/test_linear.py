@@ -1,11 +1,12 @@
-"""`minigpt.linear`: F.linear and its gradients, whatever library computes them."""
+"""`minigpt.fast.linear`: F.linear and its gradients, whatever library computes them."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from minigpt import GPT, GPTConfig, accelerate
 from minigpt.fast import linear as module
-from minigpt.fast.linear import Linear, addmm, linear, mm, packed
+from minigpt.fast.linear import FastLinear, addmm, linear, mm, pack
 
 OURS = torch.backends.mkldnn.is_available()
 
@@ -112,40 +113,45 @@ def test_without_onednn_nothing_changes(monkeypatch):
 
 @pytest.mark.skipif(not module._BF16, reason="this processor has no bf16")
 def test_packed_weights_compute_the_same(calls):
-    layer = Linear(48, 64).to(torch.bfloat16).requires_grad_(False)
+    layer = FastLinear(48, 64).to(torch.bfloat16).requires_grad_(False)
     x = draw(3, 2, 48, dtype=torch.bfloat16)
     plain = layer(x)
-    with packed(layer.parameters()), torch.no_grad():
+    layer.packed = pack(layer.weight)
+    with torch.no_grad():
         assert torch.equal(layer(x), plain) or (layer(x) - plain).abs().max() < 0.02
         assert calls[-1][1].is_mkldnn
         assert layer(x.float().requires_grad_().to(torch.bfloat16)).dtype == torch.bfloat16
     before = len(calls)
-    assert torch.equal(layer(x), plain) and len(calls) == before
+    assert torch.equal(layer(x), plain) and len(calls) == before  # a gradient may be asked for
 
 
-def test_packed_takes_up_bf16_matrices_on_a_cpu_alone():
-    weights = [
-        draw(4, 4),
-        draw(4, dtype=torch.bfloat16),
-        torch.empty(4, 4, dtype=torch.bfloat16, device="meta"),
-    ]
-    with packed(weights):
-        assert module._PACKED == {}
-    with pytest.raises(KeyError), packed([draw(4, 4, dtype=torch.bfloat16)]):
-        assert len(module._PACKED) == module._BF16
-        raise KeyError
-    assert module._PACKED == {}
-
-
-def test_a_pack_within_a_pack_leaves_the_outer_one_alone():
-    weight = draw(4, 4, dtype=torch.bfloat16)
-    with packed([weight]):
-        with packed([weight]):
-            pass
-        assert len(module._PACKED) == module._BF16
-
-
-def test_where_bf16_cannot_be_packed_it_is_not(monkeypatch):
+def test_only_bf16_matrices_on_a_cpu_are_packed(monkeypatch):
+    assert pack(draw(4, 4)) is None
+    assert pack(torch.empty(4, 4, dtype=torch.bfloat16, device="meta")) is None
+    assert (pack(draw(4, 4, dtype=torch.bfloat16)) is not None) == module._BF16
     monkeypatch.setattr(module, "_BF16", False)
-    with packed([draw(4, 4, dtype=torch.bfloat16)]):
-        assert module._PACKED == {}
+    assert pack(draw(4, 4, dtype=torch.bfloat16)) is None
+
+
+def test_a_model_packs_while_it_samples_and_a_second_time_changes_nothing():
+    config = GPTConfig(vocab_size=32, n_positions=8, n_layer=1, n_head=2, n_embd=16)
+    model = GPT(config, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    accelerate(model)
+
+    def packed() -> int:
+        return sum(getattr(m, "packed", None) is not None for m in model.modules())
+
+    with pytest.raises(KeyError), model.sampling():
+        assert packed() == (5 if module._BF16 else 0)  # four linears and the head
+        with model.sampling():
+            pass
+        assert packed() == (5 if module._BF16 else 0)
+        raise KeyError
+    assert packed() == 0
+
+
+def test_gradients_have_gradients(monkeypatch):
+    monkeypatch.setattr(module, "_forward", F.linear)  # oneDNN has no fp64
+    values = [draw(*shape, dtype=torch.float64) for shape in ((4, 5), (7, 5), (7,))]
+    values = [tensor.requires_grad_() for tensor in values]
+    assert torch.autograd.gradgradcheck(module._Linear.apply, values)

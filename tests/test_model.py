@@ -152,7 +152,9 @@ def test_dropout_acts_in_training_only():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("place", ["dropout", "h.1.attn.dropout", "h.1.mlp.dropout"])
+@pytest.mark.parametrize(
+    "place", ["dropout", "h.1.attn.weight_dropout", "h.1.attn.dropout", "h.1.mlp.dropout"]
+)
 def test_dropout_acts_in_each_of_its_places(place):
     config = GPTConfig(**{**SMALL.to_dict(), "dropout": 0.3})
     model = GPT(config, generator=seeded(0)).eval()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from lora import LoRAConfig, inject, load_adapter, lora_layers, save_adapter
-from minigpt import GPT, compile_model, load_pretrained, save_pretrained
+from lora import FUSED, LoRAConfig, inject, load_adapter, lora_layers, save_adapter
+from minigpt import GPT, accelerate, load_pretrained, save_pretrained
 
 
 def make_policy(
@@ -29,7 +29,7 @@ def make_policy(
     if precision == "bf16":
         for layer in lora_layers(policy).values():
             layer.base.to(torch.bfloat16)
-    compile_model(policy, compile)
+    accelerate(policy, FUSED, backend=compile)
     return policy, adapted
 
 

@@ -4,75 +4,66 @@ For fp32 PyTorch itself takes MKL, which holds back on processors that are not I
 oneDNN does the same products in half the time. On Intel's it has not been measured.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from minigpt.fast.fallback import Fast, ordinary
 
 # What TorchInductor calls for a linear layer on a CPU; it has no public name.
 _AVAILABLE = torch.backends.mkldnn.is_available()
 _ONEDNN = torch.ops.mkldnn._linear_pointwise if _AVAILABLE else None
 _BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not by every processor
-_PACKED: dict[int, Tensor] = {}  # by the identity of the weight, while `packed` lasts
 
 
-class Linear(nn.Linear):
-    """nn.Linear, computed by `linear`."""
+class FastLinear(nn.Linear, Fast):
+    """nn.Linear, computed by `linear`.
+
+    `packed` is the weight once more, in the layout that oneDNN works on, while tokens are sampled
+    (`FastGPT.sampling`).
+    """
+
+    plain = nn.Linear
+    packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias, self.packed)
 
 
-def linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-    """x W' + b, as F.linear: x (..., in), W (out, in), b (out,) -> (..., out).
+def linear(x: Tensor, W: Tensor, b: Tensor | None = None, packed: Tensor | None = None) -> Tensor:
+    """Return x W' + b, as F.linear: x (..., in), W (out, in), b (out,) -> (..., out).
 
-    Where oneDNN computes it, it can be differentiated once, and not by torch.func.
+    `packed` is W by `pack`, if it is at hand; it is only taken where no gradient is asked for.
     """
-    if torch.compiler.is_compiling():  # the compiler has products of its own
+    if torch.compiler.is_compiling() or not ordinary(x, W):  # a compiler has products of its own
         return F.linear(x, W, b)
-    if id(W) in _PACKED and x.dtype == W.dtype and not torch.is_grad_enabled():
-        return _forward(x, _PACKED[id(W)], b)
+    if packed is not None and x.dtype == W.dtype and not torch.is_grad_enabled():
+        return _forward(x, packed, b)
     if not _by_onednn(x, W) or x.size(-1) != W.size(-1):  # which PyTorch refuses in its own words
         return F.linear(x, W, b)
     rows = x.reshape(-1, x.size(-1)).contiguous()
     run = _Linear.apply if torch.is_grad_enabled() else _forward
-    return run(rows, W, b).view(*x.shape[:-1], -1)
+    return run(rows, W, b).view(*x.shape[:-1], W.size(0))
 
 
-@contextmanager
-def packed(weights: Iterable[Tensor]) -> Iterator[None]:
-    """Keep matrices in bf16 on a CPU a second time, inside, in the layout that oneDNN works on.
+def pack(W: Tensor) -> Tensor | None:
+    """Return a matrix in oneDNN's layout; None where that gains nothing.
 
-    A product with few rows, such as those of new tokens, else takes longer to lay the weight out
-    than to compute. The weights must not change meanwhile.
+    A product with few rows, such as those of new tokens, else takes longer to lay a bf16 weight out
+    than to compute. W must not change while the result is in use.
     """
-    ours = {
-        id(W): torch.ops.mkldnn._reorder_linear_weight(W.detach())
-        for W in weights
-        if _BF16
-        and W.device.type == "cpu"
-        and W.dtype == torch.bfloat16
-        and W.dim() == 2
-        and id(W) not in _PACKED
-    }
-    _PACKED.update(ours)
-    try:
-        yield
-    finally:
-        for number in ours:
-            del _PACKED[number]
+    if not (_BF16 and W.device.type == "cpu" and W.dtype == torch.bfloat16 and ordinary(W)):
+        return None
+    return torch.ops.mkldnn._reorder_linear_weight(W.detach())
 
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
-    """a b, as torch.mm: (N, K) and (K, M) -> (N, M). For gradients by hand; it has none itself."""
+    """Return a b, as torch.mm: (N, K) and (K, M) -> (N, M). For gradients by hand; it has none."""
     return _forward(a, b.T, None) if _by_onednn(a, b) else a @ b
 
 
 def addmm(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """y + a b, as torch.addmm: (N, M), (N, K) and (K, M) -> (N, M). Without gradients.
+    """Return y + a b, as torch.addmm: (N, M), (N, K) and (K, M) -> (N, M). Without gradients.
 
     The result may take the place of y, which must not be used again.
     """
@@ -105,9 +96,14 @@ class _Linear(torch.autograd.Function):
         return _forward(x, W, b)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, g):
         x, W = ctx.saved_tensors
         g = g.contiguous()  # a sum's gradient is one number, seen many times
+        # With create_graph the gradients are differentiated in their turn, which ours cannot be.
+        product = torch.mm if torch.is_grad_enabled() else mm
         dx, dW, db = ctx.needs_input_grad
-        return mm(g, W) if dx else None, mm(g.T, x) if dW else None, g.sum(0) if db else None
+        return (
+            product(g, W) if dx else None,
+            product(g.T, x) if dW else None,
+            g.sum(0) if db else None,
+        )

@@ -33,6 +33,7 @@ def gradients(function, values, autocast: bool = False) -> list[torch.Tensor]:
 def test_gradients_are_those_of_finite_differences(bias):
     values = tensors(torch.float64, bias)
     assert torch.autograd.gradcheck(lambda *v: lora_linear(*v, SCALING), values)
+    assert torch.autograd.gradgradcheck(lambda *v: lora_linear(*v, SCALING), values)
 
 
 @pytest.mark.parametrize("bias", [True, False])

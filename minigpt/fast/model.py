@@ -1,0 +1,36 @@
+"""The parts of the whole model that have a faster form."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from minigpt.fast.fallback import Fast
+from minigpt.fast.linear import FastLinear, linear, pack
+from minigpt.model import GPT
+
+
+class FastGPT(GPT, Fast):
+    """A GPT whose head is a `linear`, and whose bf16 weights are kept laid out while it samples."""
+
+    plain = GPT
+    packed: Tensor | None = None  # wte's weight, as in FastLinear
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return linear(hidden, self.wte.weight, None, self.packed)
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """Keep every matrix twice, inside, the second time as `pack` lays it out."""
+        unpacked = [
+            (module, module.wte.weight if module is self else module.weight)
+            for module in self.modules()
+            if isinstance(module, (FastGPT, FastLinear)) and module.packed is None
+        ]
+        for module, weight in unpacked:
+            module.packed = pack(weight)
+        try:
+            yield
+        finally:
+            for module, _ in unpacked:
+                module.packed = None
