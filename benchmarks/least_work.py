@@ -118,7 +118,7 @@ def trained_numbers(config: GPTConfig, rank: int | None) -> int:
     return (config.vocab_size + config.n_positions) * C + config.n_layer * block + 2 * C
 
 
-def training_floor(config: GPTConfig, job: Job, ceilings: Ceilings) -> dict[str, float]:
+def least_training(config: GPTConfig, job: Job, ceilings: Ceilings) -> dict[str, float]:
     """A step's operations and bytes, and the seconds that they take at the least."""
     examples = job.examples()
     works = [least_work(e["prompt"], [e[side] for side in job.scored]) for e in examples]
@@ -129,7 +129,7 @@ def training_floor(config: GPTConfig, job: Job, ceilings: Ceilings) -> dict[str,
     return {"flops": flops, "bytes": moved, "seconds": seconds}
 
 
-def generation_floor(config: GPTConfig, job: Job, ceilings: Ceilings) -> dict[str, float]:
+def least_generation(config: GPTConfig, job: Job, ceilings: Ceilings) -> dict[str, float]:
     """The same for reading the prompts once and then every new token."""
     size = DTYPES[job.precision].itemsize
     prompts = job.prompts()

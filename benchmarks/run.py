@@ -1,4 +1,4 @@
-"""Ours beside transformers, PEFT and TRL, row by row: time, memory, and the gap to the floor.
+"""Ours beside transformers, PEFT and TRL, row by row: time, memory, and the gap to the least time.
 
     python -m benchmarks.run                              all rows: hours on a few cores
     python -m benchmarks.run --rows 'sft/*' --model 6x256 a part of them, on a small model
@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.data import shape, write_inputs
 from benchmarks.job import BATCH, SAMPLING, WARM_UP, Job, measured
-from benchmarks.least_work import Ceilings, generation_floor, measure_ceilings, training_floor
+from benchmarks.least_work import Ceilings, least_generation, least_training, measure_ceilings
 from benchmarks.table import lora_table, main_table, summarise
 from experiments.run.command import command_line
 from experiments.run.folder import environment
@@ -72,7 +72,7 @@ def run(config: Config) -> dict:
         ceilings = measure_ceilings(gpt, config.device)
         jobs = [job for row in rows for job in _jobs(row, config, folder)]
         found["ceilings"] = asdict(ceilings)
-        found["floors"] = [_floor(gpt, job, ceilings) for job in jobs]
+        found["least_work"] = [_least(gpt, job, ceilings) for job in jobs]
         for measurement in _measure_all(jobs, sides, config.rounds):
             found["measurements"].append(measurement)
             write_text(config.out, json.dumps(found, indent=1) + "\n")
@@ -87,7 +87,7 @@ def show(found: dict) -> None:
         f"{flops / 1e9:,.0f} GFLOP/s in {name}" for name, flops in ceilings["flops"].items()
     )
     print(f"\nceilings: {speeds}; {ceilings['bandwidth'] / 1e9:.1f} GB/s\n")
-    rows = summarise(found["measurements"], found["floors"])
+    rows = summarise(found["measurements"], found["least_work"])
     print("\n".join(main_table(rows)))
     if lines := lora_table(rows):
         print("\nLoRA's step as a share of the full step\n")
@@ -141,8 +141,8 @@ def _sides() -> tuple[str, ...]:
     return ("ours", "peers")
 
 
-def _floor(gpt: GPTConfig, job: Job, ceilings: Ceilings) -> dict:
-    least = generation_floor if job.objective == "generate" else training_floor
+def _least(gpt: GPTConfig, job: Job, ceilings: Ceilings) -> dict:
+    least = least_generation if job.objective == "generate" else least_training
     return {"row": job.row, "precision": job.precision, **least(gpt, job, ceilings)}
 
 

@@ -1,4 +1,4 @@
-"""Measurements as tables: medians, ratios, and the gap to the floor."""
+"""Measurements as tables: medians, ratios, and the gap to the least time."""
 
 from statistics import median
 
@@ -11,8 +11,8 @@ HEADINGS = (
     "peers s",
     "ratio",
     "with reference",
-    "floor s",
-    "ours / floor",
+    "least s",
+    "ours / least",
     "ours MiB",
     "peers MiB",
     "start-up s",
@@ -21,7 +21,7 @@ HEADINGS = (
 NONE = "-"  # where a side was not measured
 
 
-def summarise(measurements: list[dict], floors: list[dict]) -> list[dict]:
+def summarise(measurements: list[dict], least_work: list[dict]) -> list[dict]:
     """One row per row and precision: each side's numbers over all rounds, ratio and gap.
 
     "ratio" is the peers' median over ours. "ratio_with_reference" adds to ours a step's share of
@@ -29,16 +29,16 @@ def summarise(measurements: list[dict], floors: list[dict]) -> list[dict]:
     the most that it can cost: a run makes them once, for all its epochs.
     """
     rows = []
-    for floor in floors:
-        key = {name: floor[name] for name in ("row", "precision")}
+    for least in least_work:
+        key = {name: least[name] for name in ("row", "precision")}
         sides = {
             side: _side([m for m in measurements if m["side"] == side and key.items() <= m.items()])
             for side in ("ours", "peers")
         }
         ours, peers = sides["ours"], sides["peers"]
-        row = {**key, **sides, "floor": floor["seconds"]}
+        row = {**key, **sides, "least": least["seconds"]}
         if ours:
-            row["gap"] = ours["median"] / floor["seconds"]
+            row["gap"] = ours["median"] / least["seconds"]
         if ours and peers:
             row["ratio"] = peers["median"] / ours["median"]
             with_reference = ours["median"] + ours["reference_per_step"]
@@ -77,7 +77,7 @@ def _cells(row: dict) -> tuple[str, ...]:
         _seconds(peers),
         _number(row.get("ratio"), ".2f"),
         _number(row.get("ratio_with_reference") if reference else None, ".2f"),
-        f"{row['floor']:.3g}",
+        f"{row['least']:.3g}",
         _number(row.get("gap"), ".2f"),
         *(_number(side and side["peak_memory_mib"], ",.0f") for side in (ours, peers)),
         *(_number(side and side["start_up_seconds"], ".1f") for side in (ours, peers)),

@@ -16,11 +16,11 @@ from benchmarks.job import Job, time_each
 from benchmarks.least_work import (
     Ceilings,
     Work,
-    generation_floor,
+    least_generation,
+    least_training,
     least_work,
     step_flops,
     trained_numbers,
-    training_floor,
 )
 from benchmarks.table import lora_table, main_table, summarise
 from lora import LoRAConfig, inject
@@ -88,11 +88,11 @@ def test_ours_is_measured_where_the_peers_are_missing(tmp_path, monkeypatch, cap
         ]
     )
     printed = capsys.readouterr().out
-    assert "transformers, peft, trl cannot be imported" in printed and "ours / floor" in printed
+    assert "transformers, peft, trl cannot be imported" in printed and "ours / least" in printed
     found = json.loads(out.read_text())
     (measurement,) = found["measurements"]
     assert measurement["side"] == "ours" and measurement["peak_memory_mib"] > 50
-    assert found["floors"][0]["seconds"] > 0 and found["ceilings"]["bandwidth"] > 0
+    assert found["least_work"][0]["seconds"] > 0 and found["ceilings"]["bandwidth"] > 0
 
 
 def test_a_side_that_fails_is_named(folder, capsys):
@@ -146,20 +146,20 @@ def test_the_least_work_reads_every_prefix_once():
     assert least_work([1], [[4, 5], [4, 6]]) == Work(2, 3, 2, 3, 2)
 
 
-def test_floors_follow_the_ceilings(folder):
-    def floor(objective, rank=None, precision="fp32", speed=1e9, bandwidth=1e9):
-        function = generation_floor if objective == "generate" else training_floor
+def test_least_times_follow_the_ceilings(folder):
+    def seconds(objective, rank=None, precision="fp32", speed=1e9, bandwidth=1e9):
+        function = least_generation if objective == "generate" else least_training
         job = Job(objective, rank, "sonnets", precision, "cpu", 1, "eager", folder)
         ceilings = Ceilings({"fp32": speed, "bf16": 2 * speed}, bandwidth)
         return function(shape(TINY), job, ceilings)["seconds"]
 
     fast = {"speed": 1e30, "bandwidth": 1e30}
     for objective in ("sft", "dpo", "generate"):
-        assert floor(objective, **fast) == pytest.approx(0, abs=1e-12)
-        assert floor(objective, precision="bf16") < floor(objective)
+        assert seconds(objective, **fast) == pytest.approx(0, abs=1e-12)
+        assert seconds(objective, precision="bf16") < seconds(objective)
     trained = trained_numbers(shape(TINY), None)
-    assert floor("sft", speed=1e30) == pytest.approx(32 * trained / 1e9)
-    assert floor("sft", rank=4) < floor("sft") < floor("dpo") < 2 * floor("sft")
+    assert seconds("sft", speed=1e30) == pytest.approx(32 * trained / 1e9)
+    assert seconds("sft", rank=4) < seconds("sft") < seconds("dpo") < 2 * seconds("sft")
 
 
 def measurement(row, side, *seconds, **more):
