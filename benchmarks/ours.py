@@ -31,7 +31,7 @@ from objectives import (
     Batch,
     CachedReference,
     Objective,
-    PreferenceLoss,
+    PreferenceConfig,
     PreferenceObjective,
     make_batch,
     precompute,
@@ -121,7 +121,7 @@ def _preference(job: Job, model: GPT, examples: Examples) -> PreferenceObjective
     )
     with autocast(torch.device(job.device), job.precision):
         logps = precompute(model, batches, len(examples))
-    return PreferenceObjective(PreferenceLoss(beta=BETA), CachedReference(logps))
+    return PreferenceObjective(PreferenceConfig(beta=BETA), CachedReference(logps))
 
 
 def _batch(job: Job, examples: Examples, index: np.ndarray) -> Batch:

@@ -6,7 +6,7 @@ from experiments.run.command import command_line
 from experiments.run.config import with_defaults
 from experiments.study.arms import Arm, Study
 from experiments.study.conduct import run_study
-from objectives import LOSSES
+from objectives import PREFERENCE_LOSSES
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Config(Study):
     """Conservative DPO's probabilities of a wrong preference, at the default beta and rate."""
     sft_weights: tuple[float, ...] = (0.1,)
     """Weights of an SFT term, at the default beta and rate."""
-    losses: tuple[str, ...] = tuple(name for name in LOSSES if name != "sigmoid")
+    losses: tuple[str, ...] = tuple(name for name in PREFERENCE_LOSSES if name != "sigmoid")
     """Other losses, each at its own defaults."""
 
     name = "dpo-hyperparameters"

@@ -1,10 +1,15 @@
 """Losses and the log-probabilities that they are made of."""
 
 from objectives.batch import Batch, make_batch
-from objectives.dpo import DPOOutput, dpo_loss
+from objectives.dpo import PairLosses, dpo_loss
 from objectives.logps import sequence_logps
-from objectives.objective import Losses, Objective
-from objectives.preference import LOSSES, PreferenceLoss, PreferenceObjective
+from objectives.objective import ExampleLosses, Objective
+from objectives.preference import (
+    PREFERENCE_LOSSES,
+    PREFERENCE_OPTIONS,
+    PreferenceConfig,
+    PreferenceObjective,
+)
 from objectives.reference import (
     CachedReference,
     FrozenReference,
@@ -18,12 +23,13 @@ from objectives.sft import SFT, sft_loss
 __all__ = [
     "Batch",
     "CachedReference",
-    "DPOOutput",
+    "ExampleLosses",
     "FrozenReference",
-    "LOSSES",
-    "Losses",
     "Objective",
-    "PreferenceLoss",
+    "PairLosses",
+    "PREFERENCE_LOSSES",
+    "PREFERENCE_OPTIONS",
+    "PreferenceConfig",
     "PreferenceObjective",
     "Reference",
     "SFT",

@@ -47,6 +47,20 @@ def make_batch(
     """Lay out N prompts and their completions, given as token numbers; `index` is 0..N-1 if absent.
 
     Causal attention hides the padding from every scored position, so no attention mask is needed.
+
+    Two completions of one prompt that differ in their last token read the same input, 5 6 7, which
+    is there once. In it the 6 at position 1 predicts the 7, and the 7 at position 2 the 8 or the 9:
+
+    >>> batch = make_batch([[5, 6], [5, 6], [4]], [[7, 8], [7, 9], [7]])
+    >>> batch.inputs.tolist()
+    [[5, 6, 7], [4, 0, 0]]
+    >>> batch.row.tolist(), batch.position.tolist()
+    ([0, 0, 0, 0, 1], [1, 2, 1, 2, 0])
+    >>> batch.target.tolist(), batch.sequence.tolist()
+    ([7, 8, 7, 9, 7], [0, 0, 1, 1, 2])
+    >>> batch.counts.tolist()
+    [2, 2, 1]
+
     Raises ValueError for an empty prompt (the first scored token would have no input to be
     predicted from) or an empty completion.
     """

@@ -5,7 +5,7 @@ reward r(x, y) = beta * log(pi(y|x) / reference(y|x)) (equation 5, up to a term 
 the Bradley-Terry model the chosen y_w beats the rejected y_l with probability
 sigmoid(r(x, y_w) - r(x, y_l)), and DPO is maximum likelihood on that (equation 7).
 
-losses.py has the losses that came after; preference.py runs any of them on batches.
+relatives.py has the losses that came after; preference.py runs any of them on batches.
 """
 
 from typing import NamedTuple
@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from minigpt.errors import InputError
 
 
-class DPOOutput(NamedTuple):
-    """What every loss on pairs returns."""
+class PairLosses(NamedTuple):
+    """The losses of B pairs, and the rewards behind them: what every loss on pairs returns."""
 
     loss: Tensor  # (B,)
     chosen_rewards: Tensor  # (B,), detached
@@ -32,7 +32,7 @@ def dpo_loss(
     *,
     beta: float,
     label_smoothing: float = 0.0,
-) -> DPOOutput:
+) -> PairLosses:
     """The sigmoid DPO loss of B pairs, from summed completion log-probs, each (B,), in nats.
 
     `beta` > 0 is the price of leaving the reference. `label_smoothing` in [0, 0.5) is the
@@ -47,7 +47,7 @@ def dpo_loss(
     loss = -F.logsigmoid(margin)  # equation 7
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-margin)
-    return DPOOutput(loss, chosen_rewards.detach(), rejected_rewards.detach())
+    return PairLosses(loss, chosen_rewards.detach(), rejected_rewards.detach())
 
 
 def check_options(

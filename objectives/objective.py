@@ -8,7 +8,7 @@ from minigpt.model import GPT
 from objectives.batch import Batch
 
 
-class Losses(NamedTuple):
+class ExampleLosses(NamedTuple):
     """Per-example values of one microbatch; the loop reduces them over the whole step."""
 
     losses: Tensor  # (B,)
@@ -21,5 +21,5 @@ class Objective(Protocol):
     def weights(self, batch: Batch) -> Tensor:
         """What each example counts for in the step's mean, (B,), known before the forward."""
 
-    def __call__(self, model: GPT, batch: Batch) -> Losses:
+    def __call__(self, model: GPT, batch: Batch) -> ExampleLosses:
         """The per-example losses and metrics of `model` on `batch`."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectives.dpo import DPOOutput, check_options
+from objectives.dpo import PairLosses, check_options
 from objectives.sft import sft_loss
 
 
@@ -30,7 +30,7 @@ def ipo_loss(
     reference_rejected: Tensor,
     *,
     beta: float,
-) -> DPOOutput:
+) -> PairLosses:
     """IPO as published: (h - 1 / (2 beta))^2, h the difference of the summed log-ratios.
 
     Azar et al. (2023), arXiv 2310.12036, equation 17, where beta is tau. DPO's margin grows for
@@ -41,7 +41,7 @@ def ipo_loss(
     chosen_ratios = policy_chosen - reference_chosen
     rejected_ratios = policy_rejected - reference_rejected
     loss = (chosen_ratios - rejected_ratios - 1 / (2 * beta)) ** 2
-    return DPOOutput(loss, beta * chosen_ratios.detach(), beta * rejected_ratios.detach())
+    return PairLosses(loss, beta * chosen_ratios.detach(), beta * rejected_ratios.detach())
 
 
 def ipo_mean_loss(
@@ -53,7 +53,7 @@ def ipo_mean_loss(
     rejected_counts: Tensor,
     *,
     beta: float,
-) -> DPOOutput:
+) -> PairLosses:
     """IPO on log-ratios per token: (h - 1 / (2 beta))^2, h the difference of their means.
 
     TRL's loss_type="ipo": by its account the IPO authors' own form, which equation 17 does not
@@ -65,7 +65,7 @@ def ipo_mean_loss(
     rejected_ratios = policy_rejected - reference_rejected
     difference = chosen_ratios / chosen_counts - rejected_ratios / rejected_counts
     loss = (difference - 1 / (2 * beta)) ** 2
-    return DPOOutput(loss, beta * chosen_ratios.detach(), beta * rejected_ratios.detach())
+    return PairLosses(loss, beta * chosen_ratios.detach(), beta * rejected_ratios.detach())
 
 
 def hinge_loss(
@@ -75,7 +75,7 @@ def hinge_loss(
     reference_rejected: Tensor,
     *,
     beta: float,
-) -> DPOOutput:
+) -> PairLosses:
     """max(0, 1 - margin), the margin being DPO's difference of rewards.
 
     The rank calibration loss of SLiC, max(0, delta - log pi(y_w|x) + log pi(y_l|x)) (Zhao et al.
@@ -88,7 +88,7 @@ def hinge_loss(
     chosen_rewards = beta * (policy_chosen - reference_chosen)
     rejected_rewards = beta * (policy_rejected - reference_rejected)
     loss = F.relu(1 - (chosen_rewards - rejected_rewards))
-    return DPOOutput(loss, chosen_rewards.detach(), rejected_rewards.detach())
+    return PairLosses(loss, chosen_rewards.detach(), rejected_rewards.detach())
 
 
 def simpo_loss(
@@ -99,7 +99,7 @@ def simpo_loss(
     *,
     beta: float,
     target_margin: float,
-) -> DPOOutput:
+) -> PairLosses:
     """-log sigmoid(margin - target_margin), the reward being beta times the mean log-prob.
 
     Meng et al. (2024), arXiv 2405.14734, equation 6, where target_margin is gamma. The reward is
@@ -110,7 +110,7 @@ def simpo_loss(
     chosen_rewards = beta * policy_chosen / chosen_counts  # equation 4
     rejected_rewards = beta * policy_rejected / rejected_counts
     loss = -F.logsigmoid(chosen_rewards - rejected_rewards - target_margin)  # equation 6
-    return DPOOutput(loss, chosen_rewards.detach(), rejected_rewards.detach())
+    return PairLosses(loss, chosen_rewards.detach(), rejected_rewards.detach())
 
 
 def orpo_loss(
@@ -120,7 +120,7 @@ def orpo_loss(
     rejected_counts: Tensor,
     *,
     beta: float,
-) -> DPOOutput:
+) -> PairLosses:
     """SFT on the chosen completion - beta * log sigmoid(log odds(chosen) - log odds(rejected)).
 
     Hong et al. (2024), arXiv 2403.07691, equations 6 and 7, where beta is lambda (TRL's name is
@@ -134,7 +134,7 @@ def orpo_loss(
     rejected_means = policy_rejected / rejected_counts
     log_odds_ratio = _log_odds(chosen_means) - _log_odds(rejected_means)
     loss = sft_loss(policy_chosen, chosen_counts) - beta * F.logsigmoid(log_odds_ratio)
-    return DPOOutput(loss, beta * chosen_means.detach(), beta * rejected_means.detach())
+    return PairLosses(loss, beta * chosen_means.detach(), beta * rejected_means.detach())
 
 
 def _log_odds(logps: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 from minigpt.model import GPT
 from objectives.batch import Batch
 from objectives.logps import sequence_logps
-from objectives.objective import Losses
+from objectives.objective import ExampleLosses
 
 
 def sft_loss(logps: Tensor, counts: Tensor) -> Tensor:
@@ -23,5 +23,5 @@ class SFT:
     def weights(self, batch: Batch) -> Tensor:
         return batch.counts
 
-    def __call__(self, model: GPT, batch: Batch) -> Losses:
-        return Losses(sft_loss(sequence_logps(model, batch), batch.counts), metrics={})
+    def __call__(self, model: GPT, batch: Batch) -> ExampleLosses:
+        return ExampleLosses(sft_loss(sequence_logps(model, batch), batch.counts), metrics={})

@@ -1,9 +1,12 @@
 """Tokenising, length buckets, and the layout of a batch against the naive computation."""
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
 
+import objectives.batch as batch_module
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from objectives import make_batch, sequence_logps
@@ -125,6 +128,11 @@ def test_a_batch_written_out():
     assert batch.sequence.tolist() == [0, 1, 1, 1, 2, 3]
     assert batch.counts.tolist() == [1, 3, 1, 1]
     assert batch.index.tolist() == [7, 3, 1, 0]
+
+
+def test_the_example_in_the_docstring_is_true():
+    failed, seen = doctest.testmod(batch_module)
+    assert (failed, seen) == (0, 5)
 
 
 @pytest.mark.parametrize("prompt, completion", [([], [1]), ([1], [])])

@@ -14,7 +14,7 @@ from objectives import (
     SFT,
     CachedReference,
     FrozenReference,
-    PreferenceLoss,
+    PreferenceConfig,
     PreferenceObjective,
     dpo_loss,
     frozen_copy,
@@ -116,7 +116,7 @@ def test_dpo_gradient_has_the_right_sign_and_size():
 
 def test_dpo_is_ln_2_while_policy_and_reference_agree():
     model = tiny()
-    dpo = PreferenceObjective(PreferenceLoss(beta=0.3), FrozenReference(frozen_copy(model)))
+    dpo = PreferenceObjective(PreferenceConfig(beta=0.3), FrozenReference(frozen_copy(model)))
     losses, metrics = dpo(model, pair_batch())
     torch.testing.assert_close(losses, torch.full((3,), math.log(2), dtype=torch.float64))
     assert metrics["rewards/accuracies"].tolist() == [0, 0, 0]  # a tie is not a win

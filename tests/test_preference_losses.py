@@ -8,9 +8,9 @@ import torch
 from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
 from objectives import (
-    LOSSES,
+    PREFERENCE_LOSSES,
     FrozenReference,
-    PreferenceLoss,
+    PreferenceConfig,
     PreferenceObjective,
     dpo_loss,
     hinge_loss,
@@ -62,7 +62,7 @@ def pair_batch():
     return make_batch([[1, 2, 3], [4], [5, 6]] * 2, chosen + rejected, index=[0, 1, 2, 0, 1, 2])
 
 
-def objective(loss: PreferenceLoss, reference: GPT) -> PreferenceObjective:
+def objective(loss: PreferenceConfig, reference: GPT) -> PreferenceObjective:
     return PreferenceObjective(loss, FrozenReference(reference) if loss.uses_reference else None)
 
 
@@ -125,7 +125,7 @@ def test_gradients_equal_finite_differences(function, reference, counts, options
 def test_loss_at_the_reference(name, expected):
     """ln 2 for sigmoid, (1 / (2 beta))^2 for IPO, 1 for hinge, whatever the log-probs."""
     model = tiny().double()
-    losses = objective(PreferenceLoss(name, beta=0.1), model)(model, pair_batch()).losses
+    losses = objective(PreferenceConfig(name, beta=0.1), model)(model, pair_batch()).losses
     torch.testing.assert_close(losses, torch.full((3,), expected, dtype=torch.float64))
 
 
@@ -179,11 +179,11 @@ def test_orpo_stays_finite_where_a_probability_rounds_to_1():
         assert all(x.isfinite().all() for x in (loss, chosen.grad, rejected.grad)), logps
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "orpo"])
+@pytest.mark.parametrize("name", [name for name in PREFERENCE_LOSSES if name != "orpo"])
 def test_sft_weight_adds_the_chosen_sides_mean_nll(name):
     model, other, batch = tiny(0).double(), tiny(1).double(), pair_batch()
-    plain = objective(PreferenceLoss(name), other)(model, batch)
-    mixed = objective(PreferenceLoss(name, sft_weight=0.7), other)(model, batch)
+    plain = objective(PreferenceConfig(name), other)(model, batch)
+    mixed = objective(PreferenceConfig(name, sft_weight=0.7), other)(model, batch)
     nll = -sequence_logps(model, batch)[:3] / torch.tensor([2, 3, 1])
     torch.testing.assert_close(mixed.losses - plain.losses, 0.7 * nll)
     torch.testing.assert_close(mixed.metrics, plain.metrics)
@@ -194,14 +194,14 @@ def test_the_objective_takes_lengths_from_the_batch():
     model, batch = tiny().double(), pair_batch()
     chosen, rejected = sequence_logps(model, batch).chunk(2)
     rewards = 2 * chosen / torch.tensor([2, 3, 1]), 2 * rejected / torch.tensor([1, 4, 1])
-    losses, metrics = PreferenceObjective(PreferenceLoss("simpo"))(model, batch)
+    losses, metrics = PreferenceObjective(PreferenceConfig("simpo"))(model, batch)
     torch.testing.assert_close(losses, torch.log1p(torch.exp(1 - rewards[0] + rewards[1])))
     torch.testing.assert_close(metrics["rewards/margins"], rewards[0] - rewards[1])
     torch.testing.assert_close(metrics["logps/chosen"], chosen)  # summed, under every loss
 
 
 def test_none_takes_the_losss_own_default():
-    assert {name: PreferenceLoss(name).beta for name in LOSSES} == {
+    assert {name: PreferenceConfig(name).beta for name in PREFERENCE_LOSSES} == {
         "sigmoid": 0.1,
         "ipo": 0.1,
         "ipo-mean": 0.1,
@@ -209,9 +209,9 @@ def test_none_takes_the_losss_own_default():
         "simpo": 2.0,
         "orpo": 0.1,
     }
-    assert PreferenceLoss("simpo").target_margin == 1.0
-    assert PreferenceLoss("ipo").target_margin is None
-    assert PreferenceLoss("simpo", target_margin=0.0).target_margin == 0
+    assert PreferenceConfig("simpo").target_margin == 1.0
+    assert PreferenceConfig("ipo").target_margin is None
+    assert PreferenceConfig("simpo", target_margin=0.0).target_margin == 0
 
 
 @pytest.mark.parametrize(
@@ -223,41 +223,41 @@ def test_none_takes_the_losss_own_default():
         {"label_smoothing": 0.5},
         {"label_smoothing": -0.1},
         {"sft_weight": -1.0},
-        {"name": "simpo", "target_margin": -0.1},
+        {"loss": "simpo", "target_margin": -0.1},
     ],
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError, match=f"{list(options)[-1]} is .*; expected"):
-        PreferenceLoss(**options)
+        PreferenceConfig(**options)
 
 
 @pytest.mark.parametrize(
     "name, option",
     [
-        *((name, "label_smoothing") for name in LOSSES if name != "sigmoid"),
-        *((name, "target_margin") for name in LOSSES if name != "simpo"),
+        *((name, "label_smoothing") for name in PREFERENCE_LOSSES if name != "sigmoid"),
+        *((name, "target_margin") for name in PREFERENCE_LOSSES if name != "simpo"),
         ("orpo", "sft_weight"),
     ],
 )
 @pytest.mark.parametrize("value", [0.1, math.nan])
 def test_an_option_that_the_loss_does_not_use_is_refused(name, option, value):
     with pytest.raises(InputError, match=f"the loss {name} does not use {option}, got {value}"):
-        PreferenceLoss(name, **{option: value})
+        PreferenceConfig(name, **{option: value})
 
 
 def test_a_target_margin_of_0_is_an_option_too():
     with pytest.raises(InputError, match="sigmoid does not use target_margin.* with simpo only"):
-        PreferenceLoss(target_margin=0.0)
+        PreferenceConfig(target_margin=0.0)
 
 
 def test_an_unknown_loss_is_refused_with_the_names():
     with pytest.raises(InputError, match="'dpo'; expected one of sigmoid, ipo, ipo-mean, hinge"):
-        PreferenceLoss("dpo")
+        PreferenceConfig("dpo")
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
 def test_a_reference_is_given_exactly_where_the_loss_uses_one(name):
-    loss = PreferenceLoss(name)
+    loss = PreferenceConfig(name)
     assert loss.uses_reference == (name in REFERENCED)
     with pytest.raises(ValueError, match=f"the loss {name} (needs a|uses no) reference"):
         PreferenceObjective(loss, None if loss.uses_reference else FrozenReference(tiny()))
@@ -275,10 +275,10 @@ EVEN = {"prompt": ["w1", "w4"], "chosen": [" w7 w8", " w9 w10"], "rejected": [" 
 @pytest.mark.parametrize(
     "loss, theirs",
     [
-        (PreferenceLoss("sigmoid", beta=0.4), {"loss_type": "sigmoid"}),
-        (PreferenceLoss("ipo-mean", beta=0.4), {"loss_type": "ipo"}),
-        (PreferenceLoss("hinge", beta=0.4), {"loss_type": "hinge"}),
-        (PreferenceLoss("hinge", beta=1.0), {"loss_type": "hinge"}),  # one pair is past the kink
+        (PreferenceConfig("sigmoid", beta=0.4), {"loss_type": "sigmoid"}),
+        (PreferenceConfig("ipo-mean", beta=0.4), {"loss_type": "ipo"}),
+        (PreferenceConfig("hinge", beta=0.4), {"loss_type": "hinge"}),
+        (PreferenceConfig("hinge", beta=1.0), {"loss_type": "hinge"}),  # one pair is past the kink
     ],
     ids=["sigmoid", "ipo-mean", "hinge", "hinge-kink"],
 )
@@ -304,10 +304,10 @@ def test_losses_with_a_reference_agree_with_trl(loss, theirs, tmp_path):
 @pytest.mark.parametrize(
     "rows, loss, theirs",
     [
-        (RAGGED, PreferenceLoss("simpo"), {"simpo_gamma": 1.0, "cpo_alpha": 0.0}),
+        (RAGGED, PreferenceConfig("simpo"), {"simpo_gamma": 1.0, "cpo_alpha": 0.0}),
         (
             EVEN,
-            PreferenceLoss("simpo", beta=3.0, target_margin=0.2, sft_weight=0.6),
+            PreferenceConfig("simpo", beta=3.0, target_margin=0.2, sft_weight=0.6),
             {"simpo_gamma": 0.2, "cpo_alpha": 0.6},
         ),
     ],
@@ -335,7 +335,7 @@ def test_orpo_agrees_with_trl_on_even_rows(tmp_path):
     orpo = oracle("trl.experimental.orpo")
     policy = tiny()
     logged = trl_step(orpo.ORPOTrainer, orpo.ORPOConfig, EVEN, tmp_path, policy, beta=0.4)
-    losses, metrics = PreferenceObjective(PreferenceLoss("orpo", beta=0.4))(
+    losses, metrics = PreferenceObjective(PreferenceConfig("orpo", beta=0.4))(
         policy, rows_batch(EVEN)
     )
     assert_logged({"loss": losses, **rewards_of(metrics)}, logged)
@@ -346,7 +346,7 @@ def test_orpos_odds_ratio_term_agrees_with_trl_on_all_rows(tmp_path):
     orpo = oracle("trl.experimental.orpo")
     policy, batch = tiny(), rows_batch(RAGGED)
     logged = trl_step(orpo.ORPOTrainer, orpo.ORPOConfig, RAGGED, tmp_path, policy, beta=0.4)
-    losses, metrics = PreferenceObjective(PreferenceLoss("orpo", beta=0.4))(policy, batch)
+    losses, metrics = PreferenceObjective(PreferenceConfig("orpo", beta=0.4))(policy, batch)
     nll = (-sequence_logps(policy, batch) / batch.counts).chunk(2)[0]
     assert_logged(
         {"loss": losses - nll, **rewards_of(metrics)},

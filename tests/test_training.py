@@ -14,7 +14,7 @@ from minigpt.errors import InputError
 from objectives import (
     SFT,
     FrozenReference,
-    PreferenceLoss,
+    PreferenceConfig,
     PreferenceObjective,
     frozen_copy,
     make_batch,
@@ -40,7 +40,7 @@ def trajectory(objective: str, microbatches: int) -> tuple[list[dict], torch.Ten
     model = tiny()
     chosen, reference = SFT(), FrozenReference(frozen_copy(model))
     if objective == "dpo":
-        loss = PreferenceLoss(beta=0.3, sft_weight=0.1)
+        loss = PreferenceConfig(beta=0.3, sft_weight=0.1)
         chosen = PreferenceObjective(loss, reference)
     steps = []
     for step in range(STEPS):
@@ -108,7 +108,7 @@ def test_sft_lowers_the_loss_and_dpo_raises_the_margin():
     assert sft[-1]["loss"] < 0.7 * sft[0]["loss"]
     model = tiny()
     pairs = [[make_batch(prompts * 2, completions + rejected)]] * 30
-    objective = PreferenceObjective(PreferenceLoss(beta=0.1), reference)
+    objective = PreferenceObjective(PreferenceConfig(beta=0.1), reference)
     dpo = list(train(model, make_optimizer(model), pairs, objective, **settings))
     assert dpo[0]["rewards/margins"] == pytest.approx(0, abs=1e-12)
     assert dpo[-1]["rewards/margins"] > 1 and dpo[-1]["rewards/accuracies"] == 1

@@ -12,7 +12,7 @@ from lora import LoRAConfig
 from minigpt.config import PRESETS
 from minigpt.errors import InputError
 from minigpt.fast.compiling import Backend
-from objectives import PreferenceLoss
+from objectives import PreferenceConfig
 from tasks.base import TUNED_WIDTH
 from tasks.registry import TASKS
 
@@ -153,9 +153,9 @@ class Config:
         )
         return adapters if self.parameterization == "lora" else None
 
-    def preference_loss(self) -> PreferenceLoss:
+    def preference_loss(self) -> PreferenceConfig:
         """What trains after the handoff."""
-        return PreferenceLoss(
+        return PreferenceConfig(
             self.loss, self.beta, self.label_smoothing, self.sft_weight, self.target_margin
         )
 

@@ -14,7 +14,7 @@ from objectives import (
     Batch,
     CachedReference,
     Objective,
-    PreferenceLoss,
+    PreferenceConfig,
     PreferenceObjective,
 )
 from objectives.sequences import Sequences, length_buckets, pair_batch, sequence_batch, tokenise
@@ -59,7 +59,7 @@ def dpo_data(
     tokenizer: Tokenizer,
     policy: GPT,
     *,
-    loss: PreferenceLoss,
+    loss: PreferenceConfig,
     reference: str,
     precision: str,
     folder: Path,

@@ -51,7 +51,7 @@ def print_summary(
         if phase.objective == "dpo":
             loss = config.preference_loss()
             print(
-                f"           {config.pairs} pairs, {loss.name} loss, beta {loss.beta:g}, "
+                f"           {config.pairs} pairs, {loss.loss} loss, beta {loss.beta:g}, "
                 f"reference: the policy after epoch {phase.first - 1}"
             )
     print(f"record     {config.out}, seed {config.seed}", flush=True)
