@@ -7,7 +7,7 @@ from minigpt.fast.swap import accelerate, decelerate
 from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import get_tokenizer
-from minigpt.weights import load_pretrained, save_pretrained
+from minigpt.weights import load_pretrained, pretrained_config, save_pretrained
 
 __all__ = [
     "GPT",
@@ -21,5 +21,6 @@ __all__ = [
     "generate",
     "get_tokenizer",
     "load_pretrained",
+    "pretrained_config",
     "save_pretrained",
 ]

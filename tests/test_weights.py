@@ -12,7 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file, save_model
 
-from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
+from minigpt import (
+    GPT,
+    PRESETS,
+    GPTConfig,
+    load_pretrained,
+    pretrained_config,
+    save_pretrained,
+)
 from minigpt.errors import InputError
 from minigpt.weights import pretrained
 from minigpt.weights.crc32c import crc32c
@@ -429,6 +436,20 @@ def test_a_truncated_checkpoint(openai, name, kept):
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(InputError, match=f"{INDEX}|{DATA}"):
         load_pretrained(openai)
+
+
+@pytest.mark.parametrize("format", ["native", "hugging_face", "openai"])
+def test_the_shape_is_told_without_reading_a_weight(request, format):
+    folder = request.getfixturevalue(format)
+    weights = folder / (DATA if format == "openai" else "model.safetensors")
+    flip_byte(weights, -100)  # which only a reader of weights could notice
+    assert pretrained_config(folder) == TINY
+
+
+def test_a_presets_shape_is_told_without_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGPT_CACHE", str(tmp_path / "nothing"))
+    assert {name: pretrained_config(name) for name in PRESETS} == PRESETS
+    assert not (tmp_path / "nothing").exists()
 
 
 @pytest.mark.parametrize("name", [DATA, "hparams.json"])

@@ -24,11 +24,13 @@ MARK = {"format": "minigpt"}  # in config.json and in the metadata of model.safe
 
 def open_native(path: Path, file: safe_open) -> StoredModel:
     """Take up our own weights; without a config.json beside them, their shapes must tell it."""
-    read = tensor_reader(path)  # before its hash is taken
+    read = tensor_reader(path)  # before its hash is taken, when the model is built
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     config_path = path.with_name("config.json")
-    config = _read_config(config_path, path) if config_path.exists() else infer_config(path, shapes)
-    return StoredModel(path, config, shapes, read, transposed=False)
+    if not config_path.exists():
+        return StoredModel(path, infer_config(path, shapes), shapes, read, transposed=False)
+    config, sha256 = _read_config(config_path, path)
+    return StoredModel(path, config, shapes, read, transposed=False, sha256=sha256)
 
 
 def save_native(model: GPT, folder: Path, dtype: torch.dtype | None) -> None:
@@ -39,7 +41,8 @@ def save_native(model: GPT, folder: Path, dtype: torch.dtype | None) -> None:
     write_json(folder / "config.json", {**MARK, "sha256": sha256, **model.config.to_dict()})
 
 
-def _read_config(path: Path, weights: Path) -> GPTConfig:
+def _read_config(path: Path, weights: Path) -> tuple[GPTConfig, str]:
+    """The configuration of the weights, and their SHA-256."""
     values = read_json(path)
     names = {field.name for field in fields(GPTConfig)}
     if values.keys() != names | {"format", "sha256"} or values["format"] != MARK["format"]:
@@ -47,9 +50,4 @@ def _read_config(path: Path, weights: Path) -> GPTConfig:
             f"{path} is not the configuration of {weights.name}, which minigpt saved; expected "
             f'"format": "{MARK["format"]}", "sha256" and {", ".join(sorted(names))}'
         )
-    if hash_file(weights, hashlib.sha256()) != values["sha256"]:
-        raise InputError(
-            f"{weights} was changed, or {path.name} beside it belongs to other weights; "
-            f"expected the SHA-256 {values['sha256']}"
-        )
-    return GPTConfig(**{name: values[name] for name in names})
+    return GPTConfig(**{name: values[name] for name in names}), values["sha256"]

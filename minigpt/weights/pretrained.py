@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from minigpt.config import PRESETS
+from minigpt.config import PRESETS, GPTConfig
 from minigpt.download import cache_folder, fetch
 from minigpt.errors import InputError
 from minigpt.files import make_folder, open_tensors
@@ -47,6 +47,17 @@ def load_pretrained(
     """
     path = _preset(name_or_path) if name_or_path in PRESETS else Path(name_or_path)
     return build(_open(path), dropout=dropout, dtype=dtype, device=device)
+
+
+def pretrained_config(name_or_path: str | Path) -> GPTConfig:
+    """The shape of the GPT that `load_pretrained` loads by that name or from that place.
+
+    A preset's is known, and nothing is read or fetched for it; elsewhere the files are opened, but
+    no weights are read. Raises InputError as `load_pretrained` does, damaged weights excepted.
+    """
+    if name_or_path in PRESETS:
+        return PRESETS[name_or_path]
+    return _open(Path(name_or_path)).config
 
 
 def save_pretrained(

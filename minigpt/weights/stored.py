@@ -1,5 +1,6 @@
 """What the formats have in common: a model in a file, and how it becomes a GPT."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from minigpt.config import PRESETS, GPTConfig
 from minigpt.errors import InputError
-from minigpt.files import write_text
+from minigpt.files import hash_file, write_text
 from minigpt.model import GPT
 
 Shape = tuple[int, ...]
@@ -26,12 +27,14 @@ class StoredModel:
     read: Callable[[str], Tensor]  # from a name in `shapes` to its tensor
     transposed: bool  # whether linears are stored (in, out), as the released ones are
     name_of: Callable[[str], str] = str  # from a GPT parameter's name to its name in `shapes`
+    sha256: str | None = None  # of the file, where something beside it tells
 
 
 def build(
     stored: StoredModel, *, dropout: float, dtype: torch.dtype, device: str | torch.device
 ) -> GPT:
     """Make the GPT whose weights are stored; raises InputError unless they fit it exactly."""
+    check_hash(stored)
     model = empty_model(replace(stored.config, dropout=dropout))
     turned = linear_weights(model) if stored.transposed else set()
     check_fit(model, turned, stored)
@@ -57,6 +60,16 @@ def linear_weights(model: GPT) -> set[str]:
     """Names of the weights that the released files hold transposed, (in, out)."""
     modules = model.named_modules()
     return {f"{name}.weight" for name, module in modules if isinstance(module, nn.Linear)}
+
+
+def check_hash(stored: StoredModel) -> None:
+    """Raise InputError for a file that is not the one whose SHA-256 is told."""
+    path, sha256 = stored.path, stored.sha256
+    if sha256 is not None and hash_file(path, hashlib.sha256()) != sha256:
+        raise InputError(
+            f"{path} was changed, or config.json beside it belongs to other weights; "
+            f"expected the SHA-256 {sha256}"
+        )
 
 
 def check_fit(model: GPT, turned: set[str], stored: StoredModel) -> None:
