@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from experiments.run.command import command_line
-from experiments.run.config import with_defaults
+from experiments.run.plan import with_defaults
 from experiments.study.arms import Arm, Study
 from experiments.study.conduct import run_study
 from objectives import PREFERENCE_LOSSES

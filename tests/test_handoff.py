@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from experiments import handoff
 from experiments.run import loop
-from experiments.run.config import Config, identity, with_defaults
+from experiments.run.config import Config, flat_options, identity, make_config
+from experiments.run.plan import with_defaults
 from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
 from minigpt.errors import InputError
 
@@ -60,7 +61,7 @@ def config(model: Path, out: Path, **options) -> Config:
         "batch_size": 4,
         "device": "cpu",
     }
-    return Config(**{**small, **options})
+    return make_config(**{**small, **options})
 
 
 @pytest.fixture(scope="module")
@@ -334,8 +335,10 @@ def test_unknown_flags_are_refused_and_help_shows_every_option(capsys):
         handoff.main(["--help"])
     printed = capsys.readouterr().out
     assert exit.value.code == 0
-    shown = [name for name in vars(Config()) if "--" + name.replace("_", "-") in printed]
-    assert len(shown) == len(vars(Config())) >= 25
+    names = flat_options(Config())
+    shown = [name for name in names if "--" + name.replace("_", "-") in printed]
+    assert len(shown) == len(names) >= 25
+    assert printed.replace("│", " ").count("(default:") == len(names)
 
 
 def test_an_unwritable_folder_is_refused(model, tmp_path, capsys):

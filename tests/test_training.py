@@ -22,6 +22,7 @@ from objectives import (
 
 TINY = GPTConfig(vocab_size=31, n_positions=16, n_layer=2, n_head=2, n_embd=8)
 STEPS = 4
+RATES = {"sft_learning_rate": 0.2, "dpo_learning_rate": 0.1}
 
 
 def tiny() -> GPT:
@@ -181,14 +182,14 @@ def test_only_matrices_decay():
 @pytest.mark.parametrize(
     "epochs, switch, expected",
     [
-        (10, 3, [Phase("sft", 1, 3), Phase("dpo", 4, 10)]),
-        (10, 0, [Phase("dpo", 1, 10)]),
-        (10, 10, [Phase("sft", 1, 10)]),
-        (1, 0, [Phase("dpo", 1, 1)]),
+        (10, 3, (Phase("sft", 1, 3, 0.2, True), Phase("dpo", 4, 10, 0.1, False))),
+        (10, 0, (Phase("dpo", 1, 10, 0.1, False),)),
+        (10, 10, (Phase("sft", 1, 10, 0.2, True),)),
+        (1, 0, (Phase("dpo", 1, 1, 0.1, False),)),
     ],
 )
 def test_phases(epochs, switch, expected):
-    assert handoff_phases(epochs, switch) == expected
+    assert handoff_phases(epochs, switch, **RATES) == expected
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_phases(epochs, switch, expected):
 )
 def test_phases_that_cannot_be(epochs, switch, message):
     with pytest.raises(InputError, match=message):
-        handoff_phases(epochs, switch)
+        handoff_phases(epochs, switch, **RATES)
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_towards_zero():

@@ -1,20 +1,20 @@
 """The options of a handoff, their meaning and their defaults."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from experiments.run.schedule import handoff_phases
-from lora import LoRAConfig
-from minigpt.config import PRESETS
-from minigpt.errors import InputError
+from experiments.run.flags import (
+    LORA_FLAGS,
+    PREFERENCE_FLAGS,
+    LoRAFlags,
+    PreferenceFlags,
+    make_lora,
+    make_preference,
+)
 from minigpt.fast.compiling import Backend
-from objectives import PreferenceConfig
-from tasks.base import TUNED_WIDTH
-from tasks.registry import TASKS
+from objectives import PREFERENCE_OPTIONS
 
 # These do not decide what a run computes, but for rounding.
 NOT_IDENTITY = ("out", "resume", "dry_run", "compile")
@@ -35,20 +35,8 @@ class Config:
     """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder."""
     parameterization: Literal["full", "lora"] = "full"
     """Train all weights, or LoRA adapters beside frozen weights."""
-    rank: int = 8
-    """Rank r of the LoRA adapters."""
-    alpha: float = 16.0
-    """LoRA scale: adapters count alpha / rank."""
-    lora_dropout: float = 0.0
-    """Dropout probability on the adapters' input, in SFT."""
-    targets: tuple[str, ...] = ("all",)
-    """Layers with adapters: attention, mlp, all, or globs over full module names."""
-    layers: tuple[int, ...] | None = None
-    """Numbers of the blocks with adapters, the first is 0; None: all of them."""
-    rank_pattern: tuple[tuple[str, int], ...] = ()
-    """Ranks of their own for layers whose full name matches a glob, such as h.*.mlp.* 16."""
-    dora: bool = False
-    """Adapters of DoRA: the weight's magnitude is trained apart from its direction."""
+    lora: LoRAFlags = field(default_factory=make_lora)
+    """The adapters' shape."""
     lora_plus: float = 1.0
     """LoRA+: the adapters' B learns so many times as fast as their A."""
     epochs: int = 10
@@ -59,16 +47,8 @@ class Config:
     """How preference pairs are made; None: the task's first construction."""
     pair_samples: int = 8
     """Continuations per sonnet that best-vs-worst pairs are chosen from."""
-    loss: Literal["sigmoid", "ipo", "ipo-mean", "hinge", "simpo", "orpo"] = "sigmoid"
-    """The preference loss after the handoff; sigmoid is DPO's own."""
-    beta: float | None = None
-    """Price of leaving the reference, per nat (simpo: scale; orpo: weight); None: the loss's."""
-    label_smoothing: float = 0.0
-    """Probability that a preference is the wrong way round (conservative DPO), below 0.5."""
-    sft_weight: float = 0.0
-    """Weight of an SFT term on the chosen completion within the preference loss."""
-    target_margin: float | None = None
-    """The margin that simpo asks of the rewards; None: its default."""
+    preference: PreferenceFlags = field(default_factory=make_preference)
+    """The loss after the handoff, and its options."""
     sft_learning_rate: float | None = None
     """Peak of SFT's schedule: linear warm-up over a tenth, then half a cosine to 0."""
     dpo_learning_rate: float | None = None
@@ -108,109 +88,57 @@ class Config:
     dry_run: bool = False
     """Show what would be done, and do nothing."""
 
-    def check(self) -> None:
-        """Raise InputError for an option that makes no sense, before anything is loaded."""
-        if self.task not in TASKS:
-            raise InputError(f"unknown task {self.task!r}; expected one of {', '.join(TASKS)}")
-        offered = TASKS[self.task].preferences
-        if self.pairs is not None and self.pairs not in offered:
-            raise InputError(
-                f"unknown pairs {self.pairs!r} for {self.task}; expected {' or '.join(offered)}"
-            )
-        handoff_phases(self.epochs, self.switch_epoch)
-        self.preference_loss()
-        self.lora()
-        for name in (
-            "batch_size",
-            "accumulation",
-            "train_examples",
-            "dev_examples",
-            "pair_samples",
-            "evaluate_every",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{_flag(name)} is {value}; expected at least 1")
-        for name in ("sft_learning_rate", "dpo_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{_flag(name)} is {value}; expected a number above 0")
-        if self.weight_decay < 0:
-            raise InputError(f"--weight-decay is {self.weight_decay}; expected 0 or more")
-        if self.seed < 0:
-            raise InputError(f"--seed is {self.seed}; expected 0 or more")
-
-    def lora(self) -> LoRAConfig | None:
-        """The adapters' shape; None where all weights are trained."""
-        adapters = LoRAConfig(
-            self.rank,
-            self.alpha,
-            self.lora_dropout,
-            self.targets,
-            layers=self.layers,
-            rank_pattern=self.rank_pattern,
-            dora=self.dora,
-        )
-        return adapters if self.parameterization == "lora" else None
-
-    def preference_loss(self) -> PreferenceConfig:
-        """What trains after the handoff."""
-        return PreferenceConfig(
-            self.loss, self.beta, self.label_smoothing, self.sft_weight, self.target_margin
-        )
-
     def sampling(self) -> dict[str, float | None]:
         """How a task that generates text samples it."""
         return {"n_samples": self.samples, "temperature": self.temperature, "top_p": self.top_p}
 
 
-def with_defaults(config: Config) -> Config:
-    """The same config, checked, with every None that has a default filled in."""
-    config.check()
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check_device(device)
-    # A model of the user's own is most often one of the smallest released size.
-    width = PRESETS.get(config.model, PRESETS["gpt2"]).n_embd
-    task = TASKS[config.task]
-    rates = task.learning_rates[config.parameterization]
-    defaults = {
-        "batch_size": task.batch_size,
-        # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
-        "sft_learning_rate": rates.sft * TUNED_WIDTH / width,
-        "dpo_learning_rate": rates.dpo * TUNED_WIDTH / width,
-        "pairs": task.preferences[0],
-        "beta": config.preference_loss().beta,
-        "device": device,
-        "precision": "bf16" if device.startswith("cuda") else "fp32",
-        "out": Path("runs", run_name(config)),
-    }
-    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    config = replace(config, **missing)
-    return replace(config, out=Path(config.out))  # a notebook may well give a string
+def make_config(**options) -> Config:
+    """The Config of flat options, named as the flags are and as run.json keeps them.
+
+    JSON's lists may stand for tuples. Raises InputError for adapters or a loss without sense.
+    """
+    options = {name: _tuples(value) for name, value in options.items()}
+    lora = {name: options.pop(name) for name in LORA_FLAGS if name in options}
+    preference = {name: options.pop(name) for name in PREFERENCE_FLAGS if name in options}
+    return Config(**options, lora=make_lora(**lora), preference=make_preference(**preference))
+
+
+def flat_options(config: Config) -> dict:
+    """The options by the names of their flags: what `make_config` takes."""
+    flat: dict = {}
+    for name, value in vars(config).items():
+        if name == "lora":
+            flat |= {"lora_dropout" if f == "dropout" else f: v for f, v in vars(value).items()}
+        elif name == "preference":
+            flat |= vars(value)
+        else:
+            flat[name] = value
+    if isinstance(flat["targets"], str):
+        flat["targets"] = (flat["targets"],)
+    return flat
+
+
+def identity(config: Config) -> dict:
+    """The options that decide what a run computes, flat and as JSON keeps them.
+
+    Runs that were recorded are found by it, so it says of newer options only what is not default,
+    and null for a target margin that is the loss's own.
+    """
+    values = {name: v for name, v in flat_options(config).items() if name not in NOT_IDENTITY}
+    if not values["rank_stabilised"]:
+        del values["rank_stabilised"]
+    if values["target_margin"] == PREFERENCE_OPTIONS[values["loss"]].get("target_margin"):
+        values["target_margin"] = None
+    return json.loads(json.dumps(values, default=str))  # paths to text, tuples to lists
 
 
 def run_name(config: Config) -> str:
     """A folder's name that tells the commonest differences between runs."""
-    method = "full" if config.parameterization == "full" else f"lora-r{config.rank}"
+    method = "full" if config.parameterization == "full" else f"lora-r{config.lora.rank}"
     model = Path(config.model).name
     return f"{config.task}-{model}-{method}-switch{config.switch_epoch}-seed{config.seed}"
 
 
-def identity(config: Config) -> dict:
-    """The fields that decide what a run computes, as JSON keeps them."""
-    values = {name: v for name, v in asdict(config).items() if name not in NOT_IDENTITY}
-    return json.loads(json.dumps(values, default=str))  # paths to text, tuples to lists
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"--device {device!r} cannot be used ({reason}); expected cpu or cuda"
-        ) from error
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -28,7 +28,6 @@ class PhaseData:
     objective: Objective
     lengths: np.ndarray  # (N,) tokens, by which batches are made
     batch: Callable[[np.ndarray], Batch]  # from examples' numbers to their batch
-    dropout: bool
 
     def steps_per_epoch(self, batch_size: int) -> int:
         return -(-len(self.lengths) // batch_size)
@@ -47,9 +46,7 @@ def sft_data(task: Task, tokenizer: Tokenizer, n_positions: int) -> tuple[PhaseD
     sequences = tokenise(
         task.examples("train"), tokenizer, n_positions=n_positions, end_of_text=task.end_of_text
     )
-    data = PhaseData(
-        SFT(), sequences.lengths, lambda index: sequence_batch(sequences, index), dropout=True
-    )
+    data = PhaseData(SFT(), sequences.lengths, lambda index: sequence_batch(sequences, index))
     return data, sequences
 
 
@@ -59,7 +56,7 @@ def dpo_data(
     tokenizer: Tokenizer,
     policy: GPT,
     *,
-    loss: PreferenceConfig,
+    preference: PreferenceConfig,
     reference: str,
     precision: str,
     folder: Path,
@@ -76,15 +73,14 @@ def dpo_data(
         for side in ([(p.prompt, p.chosen) for p in pairs], [(p.prompt, p.rejected) for p in pairs])
     )
     cached = None
-    if loss.uses_reference:
+    if preference.uses_reference:
         cached = CachedReference(
             reference_logps(
                 policy, chosen, rejected, reference=reference, precision=precision, folder=folder
             )
         )
     return PhaseData(
-        PreferenceObjective(loss, cached),
+        PreferenceObjective(preference, cached),
         np.maximum(chosen.lengths, rejected.lengths),
         lambda index: pair_batch(chosen, rejected, index),
-        dropout=False,  # the reference was read without, and noise would drown the margins
     )

@@ -10,14 +10,15 @@ from torch.optim import AdamW
 from tqdm import tqdm
 
 from experiments.run.checkpoint import save_checkpoint
-from experiments.run.config import Config, identity, with_defaults
+from experiments.run.config import Config, identity
 from experiments.run.data import PhaseData, dpo_data, sft_data
 from experiments.run.evaluation import best_epoch, describe, evaluate, evaluations, save_statistics
 from experiments.run.folder import RunFolder, open_run
 from experiments.run.handover import hand_over, load_pairs
+from experiments.run.plan import RunPlan, resolve
 from experiments.run.policy import make_policy, restore_policy, save_policy
 from experiments.run.report import epoch_line, print_summary, write_report
-from experiments.run.schedule import Phase, handoff_phases, warmup_cosine
+from experiments.run.schedule import Phase, warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
 from experiments.run.training import LOSS_EVERY, make_optimizer, train
 from lora import trainable_parameters
@@ -52,25 +53,25 @@ def run(config: Config) -> Result | None:
     Raises InputError for anything wrong with the input. torch's random state is the caller's again
     afterwards.
     """
-    config = with_defaults(config)
+    plan = resolve(config)
+    config = plan.config
     limits = {
         "train": config.train_examples,
         "dev": config.dev_examples,
         "test": config.dev_examples,
     }
     task = get_task(config.task, config.data, limits=limits, **config.sampling())
-    phases = handoff_phases(config.epochs, config.switch_epoch)
     policy, adapted = make_policy(
         config.model,
         dropout=config.dropout,
         device=config.device,
-        lora=config.lora(),
+        lora=plan.lora,
         precision=config.precision,
         compile=config.compile,
         generator=torch_generator(config.seed, "init"),
     )
     data, sequences = sft_data(task, get_tokenizer(policy), policy.config.n_positions)
-    print_summary(config, task, policy, adapted, phases, data, sequences)
+    print_summary(plan, task, policy, adapted, data, sequences)
     if config.dry_run:
         return None
     with (
@@ -78,8 +79,8 @@ def run(config: Config) -> Result | None:
         open_run(config.out, identity(config), resume=config.resume) as folder,
     ):
         torch.manual_seed(torch_seed(config.seed, "dropout"))
-        training = TrainingRun(config, task, policy, folder, sft=data)
-        training.train(phases)
+        training = TrainingRun(plan, task, policy, folder, sft=data)
+        training.train()
         return training.finish()
 
 
@@ -87,9 +88,10 @@ class TrainingRun:
     """One run: the policy, its optimizer, and how far they are."""
 
     def __init__(
-        self, config: Config, task: Task, policy: GPT, folder: RunFolder, *, sft: PhaseData
+        self, plan: RunPlan, task: Task, policy: GPT, folder: RunFolder, *, sft: PhaseData
     ):
-        self.config = config
+        self.plan = plan
+        self.config = plan.config
         self.task = task
         self.policy = policy
         self.folder = folder
@@ -103,7 +105,7 @@ class TrainingRun:
         self.epochs: list[dict] = []  # the evaluations so far
         self.saved_at = time.monotonic()
 
-    def train(self, phases: list[Phase]) -> None:
+    def train(self) -> None:
         """Go through the phases from wherever the run is."""
         self._restore()
         if self.epoch == 0:
@@ -116,7 +118,7 @@ class TrainingRun:
             )
             self._evaluate("untuned")
             self._next_epoch()
-        for phase in phases:
+        for phase in self.plan.phases:
             if self.epoch > phase.last:
                 continue
             if self.epoch == phase.first and self.done == 0:
@@ -143,7 +145,6 @@ class TrainingRun:
         """Train to the end of the epoch at work."""
         config, now = self.config, time.monotonic()
         per_epoch = data.steps_per_epoch(config.batch_size)
-        peak = config.sft_learning_rate if phase.objective == "sft" else config.dpo_learning_rate
         total = per_epoch * phase.epochs
         first = per_epoch * (self.epoch - phase.first) + self.done
         order = numpy_generator(config.seed, "data order", self.epoch)
@@ -153,10 +154,10 @@ class TrainingRun:
             islice(data.steps(config.batch_size, config.accumulation, order), self.done, None),
             data.objective,
             learning_rates=[
-                warmup_cosine(step, total, peak=peak, warmup=round(WARMUP * total))
+                warmup_cosine(step, total, peak=phase.learning_rate, warmup=round(WARMUP * total))
                 for step in range(first, total)
             ],
-            dropout=data.dropout,
+            dropout=phase.dropout,
             precision=config.precision,
             max_grad_norm=MAX_GRAD_NORM,
         )
@@ -178,14 +179,8 @@ class TrainingRun:
         """A fresh optimizer; for DPO also the reference and the preference pairs."""
         self.optimizer = self._fresh_optimizer()
         if phase.objective == "dpo":
-            hand_over(
-                self.config,
-                self.task,
-                self.policy,
-                self.tokenizer,
-                self.folder,
-                epoch=phase.first - 1,
-            )
+            given = (self.config, self.task, self.policy, self.tokenizer, self.folder)
+            hand_over(*given, epoch=phase.first - 1)
 
     def _fresh_optimizer(self) -> AdamW:
         decay, lora_plus = self.config.weight_decay, self.config.lora_plus
@@ -201,7 +196,7 @@ class TrainingRun:
             reference=self.folder.record["reference"]["weights"],
             precision=config.precision,
             folder=self.folder.path,
-            loss=config.preference_loss(),
+            preference=self.plan.preference,
         )
 
     def _evaluate(self, phase: str) -> None:

@@ -1,10 +1,9 @@
 """What a reader sees of a run: the plan, a line per epoch, the table, the figure, the samples."""
 
-from experiments.run.config import Config
 from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
 from experiments.run.display import METRICS, align, show_floor, show_with_interval
-from experiments.run.schedule import Phase
+from experiments.run.plan import RunPlan
 from experiments.run.seeds import numpy_generator
 from lora import trainable_parameters
 from minigpt import GPT
@@ -14,22 +13,22 @@ from tasks import Task
 
 
 def print_summary(
-    config: Config,
+    plan: RunPlan,
     task: Task,
     policy: GPT,
     adapted: list[str],
-    phases: list[Phase],
     data: PhaseData,
     sequences: Sequences,
 ) -> None:
     """The plan before it is carried out: model, data, phases, where the record will lie."""
+    config, loss = plan.config, plan.preference
     trained, total = trainable_parameters(policy)
     print(
         f"model      {config.model}: {total:,} parameters, {trained:,} trained "
         f"({100 * trained / total:.2f} %), {config.precision} on {config.device}"
     )
     if adapted:
-        print(f"adapters   rank {config.rank} on {len(adapted)} layers: {', '.join(adapted)}")
+        print(f"adapters   rank {plan.lora.rank} on {len(adapted)} layers: {', '.join(adapted)}")
     order = numpy_generator(config.seed, "data order", 1)
     batches = length_buckets(sequences.lengths, config.batch_size, order)
     print(
@@ -41,15 +40,13 @@ def print_summary(
         for reason, rows in reasons.items():
             print(f"skipped    {rows:,} rows of {name}: {reason}")
     steps = data.steps_per_epoch(config.batch_size)
-    for phase in phases:
-        peak = config.sft_learning_rate if phase.objective == "sft" else config.dpo_learning_rate
+    for phase in plan.phases:
         print(
             f"phase      {phase.objective.upper()}, epochs {phase.first} to {phase.last}: "
             f"{steps * phase.epochs:,} steps of {config.batch_size}, "
-            f"learning rate {peak:g}, fresh AdamW"
+            f"learning rate {phase.learning_rate:g}, fresh AdamW"
         )
         if phase.objective == "dpo":
-            loss = config.preference_loss()
             print(
                 f"           {config.pairs} pairs, {loss.loss} loss, beta {loss.beta:g}, "
                 f"reference: the policy after epoch {phase.first - 1}"

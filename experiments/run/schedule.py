@@ -13,22 +13,31 @@ class Phase:
     objective: str  # "sft" or "dpo"
     first: int
     last: int
+    learning_rate: float  # the peak of its schedule
+    dropout: bool  # whether its steps run with dropout
 
     @property
     def epochs(self) -> int:
         return self.last - self.first + 1
 
 
-def handoff_phases(epochs: int, switch_epoch: int) -> list[Phase]:
-    """SFT for epochs 1..switch_epoch, DPO for the rest; 0 is DPO alone, `epochs` SFT alone."""
+def handoff_phases(
+    epochs: int, switch_epoch: int, *, sft_learning_rate: float, dpo_learning_rate: float
+) -> tuple[Phase, ...]:
+    """SFT for epochs 1..switch_epoch, DPO for the rest; 0 is DPO alone, `epochs` SFT alone.
+
+    DPO runs without dropout: its reference was read without, and noise would drown the margins.
+    Raises InputError for a switch that lies outside the epochs.
+    """
     if epochs < 1:
         raise InputError(f"epochs is {epochs}; expected at least 1")
     if not 0 <= switch_epoch <= epochs:
         raise InputError(
             f"switch-epoch is {switch_epoch}; expected 0 (DPO only) to {epochs} (SFT only)"
         )
-    phases = [Phase("sft", 1, switch_epoch), Phase("dpo", switch_epoch + 1, epochs)]
-    return [phase for phase in phases if phase.epochs > 0]
+    sft = Phase("sft", 1, switch_epoch, sft_learning_rate, dropout=True)
+    dpo = Phase("dpo", switch_epoch + 1, epochs, dpo_learning_rate, dropout=False)
+    return tuple(phase for phase in (sft, dpo) if phase.epochs > 0)
 
 
 def warmup_cosine(step: int, steps: int, *, peak: float, warmup: int) -> float:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from experiments.run.config import Config, identity, run_name, with_defaults
+from experiments.run.config import Config, identity, make_config, run_name
+from experiments.run.plan import with_defaults
 from experiments.study.claims import Claim
 from minigpt.errors import InputError
 from tasks import Task, get_task
@@ -108,7 +109,7 @@ class Study:
         method = values.get("parameterization", "full")
         values.setdefault("sft_learning_rate", rates.get(method))
         values.setdefault("switch_epoch", values["epochs"])  # SFT alone
-        return Arm(name, Config(**values))
+        return Arm(name, make_config(**values))
 
     def check(self) -> None:
         """Raise InputError for a plan that makes no sense, before anything runs."""

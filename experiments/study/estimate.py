@@ -26,7 +26,7 @@ def print_plan(configs: Sequence[Config], jobs: int) -> None:
         if finished(config):
             print(f"finished   {config.out}")
             continue
-        key = (config.task, config.model, config.parameterization, config.rank, config.precision)
+        key = (config.task, config.model, config.parameterization, config.lora, config.precision)
         if key not in speeds:
             speeds[key] = _measure(config)
         data = (config.task, config.data, config.train_examples, config.dev_examples)

@@ -6,8 +6,9 @@ them, would decide a comparison before it is made.
 
 from dataclasses import replace
 
-from experiments.run.config import Config, with_defaults
+from experiments.run.config import Config
 from experiments.run.evaluation import best_epoch
+from experiments.run.plan import with_defaults
 from experiments.study.arms import Study
 from experiments.study.results import Run
 from experiments.study.runner import run_all

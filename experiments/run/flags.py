@@ -1,0 +1,87 @@
+"""The flags of what a run's Config nests: the adapters' shape, and the preference loss.
+
+tyro makes a flag of every parameter of these functions, so that the command line stays flat. The
+adapters' dropout is called lora_dropout here, as --dropout is the model's.
+"""
+
+import inspect
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from lora import LoRAConfig
+from objectives import PREFERENCE_LOSSES, PreferenceConfig
+
+
+def _help(meaning: str) -> Any:
+    return tyro.conf.arg(help=meaning, help_behavior_hint="(default: {})".format)
+
+
+def make_lora(
+    rank: Annotated[int, _help("Rank r of the LoRA adapters.")] = LoRAConfig.rank,
+    alpha: Annotated[float, _help("LoRA scale: adapters count alpha / rank.")] = LoRAConfig.alpha,
+    lora_dropout: Annotated[
+        float, _help("Dropout probability on the adapters' input, in SFT.")
+    ] = LoRAConfig.dropout,
+    targets: Annotated[
+        tuple[str, ...],
+        _help("Layers with adapters: attention, mlp, all, or globs over full module names."),
+    ] = ("all",),
+    rank_stabilised: Annotated[
+        bool, _help("Adapters count alpha / sqrt(rank) instead (rsLoRA).")
+    ] = LoRAConfig.rank_stabilised,
+    layers: Annotated[
+        tuple[int, ...] | None,
+        _help("Numbers of the blocks with adapters, the first is 0; None: all of them."),
+    ] = LoRAConfig.layers,
+    rank_pattern: Annotated[
+        tuple[tuple[str, int], ...],
+        _help(
+            "Ranks of their own for layers whose full name matches a glob, such as h.*.mlp.* 16."
+        ),
+    ] = LoRAConfig.rank_pattern,
+    dora: Annotated[
+        bool,
+        _help("Adapters of DoRA: the weight's magnitude is trained apart from its direction."),
+    ] = LoRAConfig.dora,
+) -> LoRAConfig:
+    """The adapters' shape from its flags; raises InputError for values without sense."""
+    return LoRAConfig(
+        rank, alpha, lora_dropout, targets, rank_stabilised, layers, rank_pattern, dora
+    )
+
+
+def make_preference(
+    loss: Annotated[
+        Literal[PREFERENCE_LOSSES],
+        _help("The preference loss after the handoff; sigmoid is DPO's own."),
+    ] = PreferenceConfig.loss,
+    beta: Annotated[
+        float | None,
+        _help(
+            "Price of leaving the reference, per nat (simpo: scale; orpo: weight); "
+            "None: the loss's."
+        ),
+    ] = PreferenceConfig.beta,
+    label_smoothing: Annotated[
+        float,
+        _help(
+            "Probability that a preference is the wrong way round (conservative DPO), below 0.5."
+        ),
+    ] = PreferenceConfig.label_smoothing,
+    sft_weight: Annotated[
+        float, _help("Weight of an SFT term on the chosen completion within the preference loss.")
+    ] = PreferenceConfig.sft_weight,
+    target_margin: Annotated[
+        float | None, _help("The margin that simpo asks of the rewards; None: its default.")
+    ] = PreferenceConfig.target_margin,
+) -> PreferenceConfig:
+    """The preference loss from its flags; raises InputError for values without sense."""
+    return PreferenceConfig(loss, beta, label_smoothing, sft_weight, target_margin)
+
+
+# The types of Config's fields: without a prefix, the nested options have flags of their own.
+LoRAFlags = Annotated[LoRAConfig, tyro.conf.arg(name="", constructor=make_lora)]
+PreferenceFlags = Annotated[PreferenceConfig, tyro.conf.arg(name="", constructor=make_preference)]
+LORA_FLAGS = tuple(inspect.signature(make_lora).parameters)
+PREFERENCE_FLAGS = tuple(inspect.signature(make_preference).parameters)

@@ -1,0 +1,135 @@
+"""What a run will do, worked out from its options once: all that carries it out takes the plan."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from experiments.run.config import Config, flat_options, run_name
+from experiments.run.flags import LORA_FLAGS
+from experiments.run.schedule import Phase, handoff_phases
+from experiments.run.training import check_lora_plus
+from lora import LoRAConfig
+from minigpt import pretrained_config
+from minigpt.errors import InputError
+from objectives import PreferenceConfig
+from tasks.base import TUNED_WIDTH
+from tasks.registry import TASKS
+
+COUNTS = (
+    "batch_size",
+    "accumulation",
+    "train_examples",
+    "dev_examples",
+    "pair_samples",
+    "evaluate_every",
+)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run's options, checked and complete, and what follows from them."""
+
+    config: Config  # every None that has a default is filled in
+    lora: LoRAConfig | None  # the adapters' shape; None where all weights are trained
+    preference: PreferenceConfig  # the loss after the handoff
+    phases: tuple[Phase, ...]
+
+
+def resolve(config: Config) -> RunPlan:
+    """The plan of a run; no weights are loaded for it, and nothing is fetched.
+
+    Raises InputError for an option that makes no sense, a model that is not there and a device
+    that cannot be used.
+    """
+    _check_names(config)
+    _check_ranges(config)
+    _check_adapters(config)
+    config = _fill_in(config)
+    phases = handoff_phases(
+        config.epochs,
+        config.switch_epoch,
+        sft_learning_rate=config.sft_learning_rate,
+        dpo_learning_rate=config.dpo_learning_rate,
+    )
+    lora = config.lora if config.parameterization == "lora" else None
+    return RunPlan(config, lora, config.preference, phases)
+
+
+def with_defaults(config: Config) -> Config:
+    """The same config, checked, with every None that has a default filled in."""
+    return resolve(config).config
+
+
+def _fill_in(config: Config) -> Config:
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(device)
+    task = TASKS[config.task]
+    rates = task.learning_rates[config.parameterization]
+    # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
+    scale = TUNED_WIDTH / pretrained_config(config.model).n_embd
+    defaults = {
+        "batch_size": task.batch_size,
+        "sft_learning_rate": rates.sft * scale,
+        "dpo_learning_rate": rates.dpo * scale,
+        "pairs": task.preferences[0],
+        "device": device,
+        "precision": "bf16" if device.startswith("cuda") else "fp32",
+        "out": Path("runs", run_name(config)),
+    }
+    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    config = replace(config, **missing)
+    return replace(config, out=Path(config.out))  # a notebook may well give a string
+
+
+def _check_names(config: Config) -> None:
+    if config.task not in TASKS:
+        raise InputError(f"unknown task {config.task!r}; expected one of {', '.join(TASKS)}")
+    offered = TASKS[config.task].preferences
+    if config.pairs is not None and config.pairs not in offered:
+        raise InputError(
+            f"unknown pairs {config.pairs!r} for {config.task}; expected {' or '.join(offered)}"
+        )
+
+
+def _check_ranges(config: Config) -> None:
+    for name in COUNTS:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise InputError(f"{_flag(name)} is {value}; expected at least 1")
+    for name in ("sft_learning_rate", "dpo_learning_rate"):
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise InputError(f"{_flag(name)} is {value}; expected a number above 0")
+    for name in ("weight_decay", "seed"):
+        value = getattr(config, name)
+        if value < 0:
+            raise InputError(f"{_flag(name)} is {value}; expected 0 or more")
+
+
+def _check_adapters(config: Config) -> None:
+    """Refuse a ratio that LoRA+ has not, and options of adapters where there are none."""
+    check_lora_plus(config.lora_plus)
+    if config.parameterization == "lora":
+        return
+    given, default = flat_options(config), flat_options(Config())
+    for name in (*LORA_FLAGS, "lora_plus"):
+        if given[name] != default[name]:
+            raise InputError(
+                f"--parameterization full does not use {_flag(name)}, got {given[name]}; "
+                "expected it with --parameterization lora only"
+            )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--device {device!r} cannot be used ({reason}); expected cpu or cuda"
+        ) from error
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
