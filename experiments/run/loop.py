@@ -179,8 +179,8 @@ class TrainingRun:
         """A fresh optimizer; for DPO also the reference and the preference pairs."""
         self.optimizer = self._fresh_optimizer()
         if phase.objective == "dpo":
-            given = (self.config, self.task, self.policy, self.tokenizer, self.folder)
-            hand_over(*given, epoch=phase.first - 1)
+            epoch = phase.first - 1
+            hand_over(self.config, self.task, self.policy, self.tokenizer, self.folder, epoch=epoch)
 
     def _fresh_optimizer(self) -> AdamW:
         decay, lora_plus = self.config.weight_decay, self.config.lora_plus
