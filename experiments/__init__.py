@@ -1,1 +1,1 @@
-"""The experiments: each module is a command, and has a Config and a run for notebooks."""
+"""The experiments: each module is a command, and has its options and a `run` for notebooks."""

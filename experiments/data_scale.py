@@ -5,12 +5,12 @@ from functools import cached_property
 
 from experiments.run.command import command_line
 from experiments.study.arms import Arm, Study, make_task
-from experiments.study.claims import MARGINS, PAPER_METRICS, Claim
+from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
 
 
 @dataclass(frozen=True)
-class Config(Study):
+class DataScaleStudy(Study):
     """Compare subsets of the training data at an equal number of training steps."""
 
     shares: tuple[float, ...] = (0.25, 0.5, 1.0)
@@ -51,9 +51,8 @@ class Config(Study):
                 few,
                 metric,
                 "more",
-                MARGINS[metric],
             )
-            for metric in PAPER_METRICS[self.task]
+            for metric in self.judged
         ]
 
 
@@ -62,7 +61,7 @@ run = run_study
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    command_line(Config, run, argv)
+    command_line(DataScaleStudy, run, argv)
 
 
 if __name__ == "__main__":

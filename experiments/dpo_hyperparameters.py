@@ -10,13 +10,13 @@ from objectives import PREFERENCE_LOSSES
 
 
 @dataclass(frozen=True)
-class Config(Study):
+class DPOHyperparametersStudy(Study):
     """Cross beta with DPO's learning rate; then label smoothing, an SFT term and other losses."""
 
     seeds: tuple[int, ...] = (0,)
     """Every arm is run once with each."""
     switch_epoch: int | None = None
-    """Epochs of SFT before DPO; None: three tenths of the epochs."""
+    """Epochs of SFT before DPO, 0 is DPO alone; None: three tenths of the epochs."""
     betas: tuple[float, ...] = (0.03, 0.1, 0.3)
     """Values of beta, for the sigmoid loss."""
     rate_factors: tuple[float, ...] = (1 / 3, 1.0, 3.0)
@@ -36,7 +36,7 @@ class Config(Study):
     )
 
     def heat_map(self) -> list[tuple[float, float, str]]:
-        """beta, learning rate and the arm's name, for every cell."""
+        """Return beta, learning rate and the arm's name of every cell."""
         rate = with_defaults(self.arm("").config).dpo_learning_rate
         return [
             (beta, factor * rate, f"beta {beta:g}, rate {factor * rate:.2g}")
@@ -45,7 +45,7 @@ class Config(Study):
         ]
 
     def arms(self) -> list[Arm]:
-        switch = self.switch_epoch or self.early_switch
+        switch = self.early_switch if self.switch_epoch is None else self.switch_epoch
         cells = [
             self.arm(name, switch_epoch=switch, beta=beta, dpo_learning_rate=rate)
             for beta, rate, name in self.heat_map()
@@ -67,7 +67,7 @@ run = run_study
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    command_line(Config, run, argv)
+    command_line(DPOHyperparametersStudy, run, argv)
 
 
 if __name__ == "__main__":

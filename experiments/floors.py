@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.run.command import command_line
-from experiments.run.display import METRICS, align, show_floor
+from experiments.run.display import align, show_floor
 from experiments.run.seeds import numpy_generator
-from tasks import get_task
+from tasks import Task, get_task
 
 
 @dataclass(frozen=True)
-class Config:
+class FloorsConfig:
     """Score the floors, which need no model, and the gold text."""
 
     task: str = "sonnet"
@@ -29,28 +29,28 @@ class Config:
     """Decides what the random floors draw."""
 
 
-def run(config: Config) -> dict[str, dict[str, float]]:
+def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
     """Print and return the floors and the ceiling: name -> metric -> value."""
     task = get_task(config.task, config.data, limits={"train": config.train_examples})
     generator = numpy_generator(config.seed, "floors")
     rows = task.floors(config.split, generator=generator) | task.ceilings(config.split)
-    print(table(rows))
+    print(table(rows, task))
     return rows
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """A line per floor, a column per metric; ± is the standard deviation over draws."""
-    names = [name for name in METRICS if any(name in scores for scores in rows.values())]
-    cells = [["", *(METRICS[name].short for name in names)]]
-    for title, scores in rows.items():
-        shown = [show_floor(name, scores) if name in scores else "-" for name in names]
-        cells.append([title, *shown])
+def table(rows: dict[str, dict[str, float]], task: Task) -> str:
+    """Return a line per floor, a column per metric; ± is the standard deviation over draws."""
+    known = {name for floor in rows.values() for name in floor}
+    shown = {name: score for name, score in task.metrics.items() if name in known}
+    cells = [["", *(score.short for score in shown.values())]]
+    for title, floor in rows.items():
+        cells.append([title, *(show_floor(score, name, floor) for name, score in shown.items())])
     return "\n".join(align(cells))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    command_line(Config, run, argv)
+    command_line(FloorsConfig, run, argv)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from experiments.run.command import command_line
 from experiments.study.arms import Arm, Study
-from experiments.study.claims import MARGINS, PAPER_METRICS, Claim
+from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
 
-METHODS = {"full": "full", "lora": "LoRA"}
+SHOWN = {"full": "full", "lora": "LoRA"}
 
 
 @dataclass(frozen=True)
-class Config(Study):
+class HandoffGridStudy(Study):
     """Compare SFT alone, DPO alone, and DPO after some epochs of SFT, for full and LoRA."""
 
     switch_epochs: tuple[int, ...] | None = None
@@ -27,7 +27,7 @@ class Config(Study):
     )
 
     def switches(self) -> tuple[int, ...]:
-        """The handoffs, without SFT alone."""
+        """Return the handoffs, without SFT alone."""
         if self.switch_epochs is not None:
             return self.switch_epochs
         return tuple(sorted({0, self.early_switch, max(1, self.epochs - 1)}))
@@ -40,41 +40,37 @@ class Config(Study):
         ]
 
     def claims(self) -> list[Claim]:
+        return [
+            claim
+            for method in self.methods
+            for metric in self.judged
+            for claim in self._claims(method, metric)
+        ]
+
+    def _claims(self, method: str, metric: str) -> list[Claim]:
+        """Return what is said of one method by one metric."""
+        shown, alone = SHOWN[method], _name(method, self.epochs)
         claims = []
-        for method in self.methods:
-            alone = _name(method, self.epochs)
-            for metric in PAPER_METRICS[self.task]:
-                margin = MARGINS[metric]
-                for switch in self.switches():
-                    handoff = _name(method, switch)
-                    text = (
-                        f"{METHODS[method]}: DPO alone matches SFT alone"
-                        if switch == 0
-                        else f"{METHODS[method]}: DPO after epoch {switch} adds about nothing"
-                    )
-                    claims.append(
-                        Claim(text, "about nothing", handoff, alone, metric, "same", margin)
-                    )
-                after_sft = [switch for switch in self.switches() if switch]
-                if len(after_sft) > 1:
-                    late, early = max(after_sft), min(after_sft)
-                    claims.append(
-                        Claim(
-                            f"{METHODS[method]}: a late handoff ({late}) does as an early one "
-                            f"({early})",
-                            "about the same",
-                            _name(method, late),
-                            _name(method, early),
-                            metric,
-                            "same",
-                            margin,
-                        )
-                    )
+        for switch in self.switches():
+            text = (
+                f"{shown}: DPO alone matches SFT alone"
+                if switch == 0
+                else f"{shown}: DPO after epoch {switch} adds about nothing"
+            )
+            claims.append(
+                Claim(text, "about nothing", _name(method, switch), alone, metric, "same")
+            )
+        after_sft = [switch for switch in self.switches() if switch]
+        if len(after_sft) > 1:
+            late, early = max(after_sft), min(after_sft)
+            text = f"{shown}: a late handoff ({late}) does as an early one ({early})"
+            arms = _name(method, late), _name(method, early)
+            claims.append(Claim(text, "about the same", *arms, metric, "same"))
         return claims
 
 
 def _name(method: str, switch: int) -> str:
-    return f"{METHODS[method]}, switch {switch}"
+    return f"{SHOWN[method]}, switch {switch}"
 
 
 run = run_study
@@ -82,7 +78,7 @@ run = run_study
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    command_line(Config, run, argv)
+    command_line(HandoffGridStudy, run, argv)
 
 
 if __name__ == "__main__":

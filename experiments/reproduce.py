@@ -6,41 +6,38 @@ stopped. Learning rates are tuned first, by the same small budget for full fine-
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from experiments import (
-    data_scale,
-    dpo_hyperparameters,
-    handoff_grid,
-    pair_construction,
-    parameterization,
-)
+import tyro
+
+from experiments.data_scale import DataScaleStudy
+from experiments.dpo_hyperparameters import DPOHyperparametersStudy
+from experiments.handoff_grid import HandoffGridStudy
+from experiments.pair_construction import PairConstructionStudy
+from experiments.parameterization import ParameterizationStudy
 from experiments.run.command import command_line
-from experiments.run.folder import environment
+from experiments.run.config import Config
 from experiments.study import smoke
 from experiments.study.arms import Study, make_task
-from experiments.study.claims import PAPER_METRICS, show_value
-from experiments.study.document import Block, Heading, Paragraph, Table, write_document
+from experiments.study.document import Block
 from experiments.study.estimate import print_plan
-from experiments.study.report import HOW_TO_READ, report_study, seed_noise
-from experiments.study.results import load_results
+from experiments.study.full_report import write_full_report
 from experiments.study.runner import run_all
-from experiments.study.tuning import BUDGET, tune, tuning_configs
+from experiments.study.tuning import tune, tuning_configs, tuning_table
 from minigpt.errors import InputError
 from minigpt.files import make_folder
-from tasks.registry import TASKS
+from tasks.registry import TASKS, task_class
 
-EXPERIMENTS = {
-    "parameterization": parameterization.Config,
-    "handoff_grid": handoff_grid.Config,
-    "pair_construction": pair_construction.Config,
-    "dpo_hyperparameters": dpo_hyperparameters.Config,
-    "data_scale": data_scale.Config,
+TITLE = "What DPO and LoRA buy over supervised full fine-tuning"
+EXPERIMENTS: dict[str, type[Study]] = {
+    "parameterization": ParameterizationStudy,
+    "handoff_grid": HandoffGridStudy,
+    "pair_construction": PairConstructionStudy,
+    "dpo_hyperparameters": DPOHyperparametersStudy,
+    "data_scale": DataScaleStudy,
 }
+Experiment = Literal[tuple(EXPERIMENTS)]
 STUDY_OPTIONS = [option.name for option in fields(Study)]
-Name = Literal[
-    "parameterization", "handoff_grid", "pair_construction", "dpo_hyperparameters", "data_scale"
-]
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,13 @@ class Plan:
 
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
-    experiments: tuple[Name, ...] = tuple(EXPERIMENTS)
+    experiments: tuple[Experiment, ...] = tuple(EXPERIMENTS)
     """Which comparisons; pair_construction needs a task with several constructions."""
     epochs: int = 10
     """Passes over the training examples in every arm."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every arm is run once with each."""
-    one_seed: tuple[Name, ...] = ("dpo_hyperparameters",)
+    one_seed: tuple[Experiment, ...] = ("dpo_hyperparameters",)
     """Experiments that make do with the first seed, and with the noise that others measured."""
     train_examples: int | None = None
     """Keep only so many training examples."""
@@ -66,17 +63,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Config:
+class ReproduceConfig:
     """Run the whole study, or what is missing of it, and write report.md and report.html."""
 
     tasks: tuple[str, ...] = ("sonnet", "paraphrase")
     """Tasks to learn."""
     models: tuple[str, ...] = ("verse",)
     """Models to fine-tune."""
-    sonnet: Plan = field(default_factory=Plan)
-    """What is run of the sonnets."""
-    paraphrase: Plan = field(default_factory=Plan)
-    """What is run of the paraphrases."""
+    # Without a name of its own, so that the flags are --sonnet.epochs and so on.
+    plans: Annotated[dict[str, Plan], tyro.conf.arg(name="")] = field(
+        default_factory=lambda: {task: Plan() for task in TASKS}
+    )
+    """What is run of each task; of one that is not named here, the default plan."""
     tune: bool = True
     """Tune SFT's learning rates first, by a small budget; else take the defaults."""
     precision: Literal["fp32", "bf16"] | None = None
@@ -92,8 +90,12 @@ class Config:
     dry_run: bool = False
     """Show the plan and an estimate of its time, measured in a moment; do nothing."""
 
+    def plan(self, task: str) -> Plan:
+        """Return what is run of a task."""
+        return self.plans.get(task, Plan())
 
-def run(config: Config) -> Path | None:
+
+def run(config: ReproduceConfig) -> Path | None:
     """Do the runs that are missing and write the report; the folder, or None for a dry run.
 
     Raises InputError for a plan without sense and for a run that cannot be done.
@@ -108,68 +110,64 @@ def run(config: Config) -> Path | None:
         print_plan(_all_configs(bases, config), config.jobs)
         return None
     tuned = []
-    blocks: list[Block] = []
+    tuning: list[Block] = []
     for base in bases:
         if config.tune:
-            base, scores = tune(base, make_task(base))
-            blocks.append(_tuning_table(base, scores))
+            task = make_task(base)
+            base, scores = tune(base, task)
+            tuning.append(tuning_table(base, task, scores))
         tuned.append(base)
     plan = [_studies(base, config) for base in tuned]
     run_all([c for studies in plan for study in studies for c in study.all_configs()], config.jobs)
-    _write(config.out, plan, blocks)
+    write_full_report(config.out, plan, tuning, title=TITLE)
     return config.out
 
 
-def _smoke(config: Config) -> Config:
-    """The same plan in small."""
-    questions = smoke.made_up_questions(make_folder(config.out / "made-up-questions"))
-    return replace(
-        config,
-        device="cpu",
-        sonnet=replace(config.sonnet, **smoke.PLAN),
-        paraphrase=replace(config.paraphrase, data=questions, **smoke.PLAN),
-    )
+def _smoke(config: ReproduceConfig) -> ReproduceConfig:
+    """Return the same plan in small."""
+    plans = {task: replace(config.plan(task), **smoke.PLAN) for task in config.tasks}
+    for task in smoke.MADE_UP.keys() & plans.keys():
+        folder = make_folder(config.out / "made-up-questions")
+        plans[task] = replace(plans[task], data=smoke.MADE_UP[task](folder))
+    return replace(config, device="cpu", plans=plans)
 
 
-def _bases(config: Config) -> list[Study]:
-    """The shared options of every task and model."""
+def _bases(config: ReproduceConfig) -> list[Study]:
+    """Return the shared options of every task and model."""
     for name, values in (("tasks", config.tasks), ("models", config.models)):
         if len(set(values)) < len(values) or not values:
             raise InputError(f"--{name} is {' '.join(values) or 'empty'}; expected each once")
-    unknown = [task for task in config.tasks if task not in TASKS]
-    if unknown:
-        raise InputError(f"unknown task {unknown[0]!r}; expected one of {', '.join(TASKS)}")
-    bases = []
-    for model in config.models:
-        for task in config.tasks:
-            plan: Plan = getattr(config, task)
-            bases.append(
-                Study(
-                    task=task,
-                    data=plan.data,
-                    model=model,
-                    epochs=plan.epochs,
-                    seeds=plan.seeds,
-                    train_examples=plan.train_examples,
-                    dev_examples=plan.dev_examples,
-                    batch_size=plan.batch_size,
-                    precision=config.precision,
-                    device=config.device,
-                    jobs=config.jobs,
-                    out=config.out,
-                )
-            )
-    return bases
+    return [_base(task, model, config) for model in config.models for task in config.tasks]
 
 
-def _studies(base: Study, config: Config) -> list[Study]:
-    """The experiments of a task and model, in the order of the report."""
+def _base(task: str, model: str, config: ReproduceConfig) -> Study:
+    task_class(task)  # an unknown task is refused here
+    plan = config.plan(task)
+    return Study(
+        task=task,
+        data=plan.data,
+        model=model,
+        epochs=plan.epochs,
+        seeds=plan.seeds,
+        train_examples=plan.train_examples,
+        dev_examples=plan.dev_examples,
+        batch_size=plan.batch_size,
+        precision=config.precision,
+        device=config.device,
+        jobs=config.jobs,
+        out=config.out,
+    )
+
+
+def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
+    """Return the experiments of a task and model, in the order of the report."""
+    plan = config.plan(base.task)
     studies = []
-    for name in getattr(config, base.task).experiments:
-        if name == "pair_construction" and len(TASKS[base.task].preferences) < 2:
+    for name in plan.experiments:
+        if name == "pair_construction" and len(task_class(base.task).preferences) < 2:
             continue
         options = {key: getattr(base, key) for key in STUDY_OPTIONS}
-        if name in getattr(config, base.task).one_seed:
+        if name in plan.one_seed:
             options["seeds"] = base.seeds[:1]
         if config.smoke:
             options |= smoke.OPTIONS.get(name, {})
@@ -177,8 +175,8 @@ def _studies(base: Study, config: Config) -> list[Study]:
     return studies
 
 
-def _all_configs(bases: list[Study], config: Config) -> list:
-    """Every run of the plan, the tuning's included, at the learning rates before tuning."""
+def _all_configs(bases: list[Study], config: ReproduceConfig) -> list[Config]:
+    """Return every run of the plan, the tuning's included, at the rates before tuning."""
     configs = []
     for base in bases:
         tuning = tuning_configs(base).values() if config.tune else []
@@ -187,64 +185,9 @@ def _all_configs(bases: list[Study], config: Config) -> list:
     return configs
 
 
-def _write(out: Path, plan: list[list[Study]], tuning: list[Block]) -> None:
-    """Write the report on the studies of each task and model."""
-    claims: list[Block] = []
-    sections: list[Block] = []
-    for studies in filter(None, plan):
-        task = make_task(studies[0])
-        results = [load_results(study, task) for study in studies]
-        arms = {
-            tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
-            for of_study in results
-            for arm in of_study
-        }
-        noise = seed_noise(arms.values(), task)
-        for study, of_study in zip(studies, results):
-            folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
-            table, section = report_study(study, of_study, task, folder, noise=noise)
-            if table:
-                claims += [Heading(f"{study.title}: {study.task}, {study.model}", 3), *table]
-            sections += section
-    machine = environment()
-    where = machine["cuda"] or f"{machine['platform']}, {machine['threads']} threads"
-    blocks = [
-        Paragraph(HOW_TO_READ),
-        Heading("The paper's claims"),
-        *claims,
-        *sections,
-        Heading("Learning rates"),
-        *(tuning or [Paragraph("Not tuned here: the defaults of `experiments.handoff`.")]),
-        Heading("Where this was run"),
-        Paragraph(
-            f"Commit {machine['commit']}, Python {machine['python']}, "
-            f"torch {machine['versions']['torch']}, {where}."
-        ),
-    ]
-    write_document(out, "What DPO and LoRA buy over supervised full fine-tuning", blocks)
-    print(f"report: {out}/report.md and report.html")
-
-
-def _tuning_table(base: Study, scores: dict[str, dict[float, float]]) -> Block:
-    metric = PAPER_METRICS[base.task][0]
-    budget = ", ".join(f"{name} {value:,}" for name, value in BUDGET[base.task].items())
-    chosen = dict(base.sft_learning_rates)
-    rows = [
-        [
-            method,
-            f"{rate:.2g}",
-            show_value(metric, score),
-            "chosen" if rate == chosen[method] else "",
-        ]
-        for method, by_rate in scores.items()
-        for rate, score in by_rate.items()
-    ]
-    return Table([f"{base.task}, {base.model} ({budget}, one seed)", "rate", metric, ""], rows)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    command_line(Config, run, argv)
+    command_line(ReproduceConfig, run, argv)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,11 +40,39 @@ class Rates(NamedTuple):
     dpo: float
 
 
-class Score(NamedTuple):
-    """How a metric's addends, summed over the units, become its value."""
+@dataclass(frozen=True)
+class Score:
+    """What is said of a metric, whoever reached it: how it is computed, compared and shown."""
 
-    function: Callable[[np.ndarray], np.ndarray]  # (..., K) sums -> (...) scores
+    function: Callable[[np.ndarray], np.ndarray]  # (..., K) sums over the units -> (...) values
+    _: KW_ONLY
+    short: str  # heading of a column
+    long: str  # title of a figure's panel
     larger_is_better: bool = True
+    margin: float | None = None  # smallest difference that matters; None: no claim is judged by it
+    relative: bool = False  # whether the margin is a share of the score that is compared with
+    factor: int = 1  # from the recorded value to the shown one; 100 makes a share per cent
+    decimals: int = 3
+    suffix: str = ""  # what stands behind a shown value
+    unit: str | None = None  # what is scored one by one, in the plural; None: the task's unit
+
+    @property
+    def title(self) -> str:
+        """The long name, with the direction where it is not the usual one."""
+        return self.long if self.larger_is_better else f"{self.long} (lower is better)"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether recorded values lie between 0 and 1, and are shown in per cent."""
+        return self.factor == 100
+
+    def of(self, statistics: np.ndarray) -> "Metric":
+        """The metric that these addends (units, K) make."""
+        return Metric(statistics, self.function, self.larger_is_better)
+
+    def show(self, value: float) -> str:
+        """A recorded value, or a difference of two, as people read it."""
+        return f"{self.factor * value:.{self.decimals}f}{self.suffix}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +82,7 @@ class Metric:
     Accuracy is sum(correct) / sum(1); bits per character sum(bits) / sum(characters); F1 and chrF
     are functions of summed counts. Keeping the addends, not only the score, is what lets a
     bootstrap resample the units without evaluating the model again. Stored addends make the metric
-    again: `Metric(statistics, *task.metrics[name])`.
+    again: `task.metrics[name].of(statistics)`.
     """
 
     statistics: np.ndarray  # (units, K), K addends of each unit, in any numeric dtype
@@ -79,39 +107,75 @@ class Evaluation:
         return {name: metric.value for name, metric in self.metrics.items()}
 
 
-class Task(Protocol):
-    """Everything that the experiments know about a task."""
+@dataclass(frozen=True)
+class Draws:
+    """What the maker of preference pairs may draw from: the policy at the handoff, and chance."""
+
+    task: "Task"
+    model: GPT
+    tokenizer: Tokenizer
+    generator: torch.Generator
+    n_samples: int  # completions of each prompt, for makers that choose among several
+
+    def sample(self, prompts: list[str]) -> list[str]:
+        """A completion of each prompt by the policy, sampled as for the task's evaluation."""
+        return self.task.sample(self.model, self.tokenizer, prompts, generator=self.generator)
+
+
+PairMaker = Callable[[list[Example], Draws], list[PreferencePair]]
+
+
+class Task:
+    """Everything that the experiments know about a task.
+
+    A task says what is not given here and writes `examples` and `evaluate`. It is made from `data`
+    (a file or folder, None for its own data) and `limits` (split -> examples to keep, None for
+    all), and may take options of its own, see `get_task`.
+    """
 
     name: str
     unit: str  # what is scored one by one, in the plural: "sonnets"
     headline: str  # the metric by which epochs are compared
     judged: tuple[str, ...]  # the metrics that claims are judged by, the headline first
-    batch_size: int  # examples of an optimizer step, unless told otherwise
-    learning_rates: dict[str, Rates]  # by parameterization, "full" and "lora"
-    tuning: dict[str, int]  # what a tuning run is cut down to: epochs, train_ and dev_examples
     metrics: dict[str, Score]  # every metric that `evaluate` can return
-    end_of_text: bool  # whether completions end with the end-of-text token
-    preferences: tuple[str, ...]  # how preference pairs can be made; the first is the default
-    scored_splits: tuple[str, ...]  # the splits whose right answers are known
-    skipped: dict[str, Counter[str]]  # what could not be used: file -> reason -> rows
+    preferences: dict[str, PairMaker]  # how preference pairs can be made; the first is the default
+    free_text: bool = True  # whether completions are texts, which chrF grades, or else answers
+    end_of_text: bool = True  # whether completions end with the end-of-text token
+    batch_size: int = 8  # examples of an optimizer step, unless told otherwise
+    # By parameterization, "full" and "lora"; tuned on the sonnets (LOG.md).
+    learning_rates: dict[str, Rates] = {"full": Rates(3e-4, 2e-5), "lora": Rates(3e-3, 2e-4)}
+    # What a tuning run is cut down to: epochs, and where there are many, train_ and dev_examples.
+    tuning: dict[str, int] = {"epochs": 3}
+    scored_splits: tuple[str, ...] = SPLITS  # the splits whose right answers are known
+    skipped: dict[str, Counter[str]] = {}  # what could not be used: file -> reason -> rows
 
     def examples(self, split: str) -> list[Example]:
         """The examples of "train", "dev" or "test"."""
+        raise NotImplementedError
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
     ) -> Evaluation:
         """The metrics of `model` on a split; sampling draws from `generator`."""
+        raise NotImplementedError
+
+    def sample(
+        self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
+    ) -> list[str]:
+        """A completion of each prompt; only pairs made of the policy's samples ask for it."""
+        raise NotImplementedError
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """What no learning at all scores: name of the floor -> metric -> value."""
+        return {}
 
     def ceilings(self, split: str) -> dict[str, dict[str, float]]:
         """What the right text itself scores, where that says something: name -> metric -> value."""
+        return {}
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """The score of a plain mean: the first addend over the second, (..., 2) -> (...).
+    """Return the plain mean, the first addend over the second: (..., 2) -> (...).
 
     The second counts things (units, characters, lines); where there are none the mean is 0.
     """

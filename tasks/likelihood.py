@@ -14,7 +14,13 @@ from objectives.sequences import sequence_batch, tokenise
 from tasks.base import Example, Metric, Score, ratio
 
 SCORING_BATCH = 8  # sonnets scored together; their logits take 0.2 GB in GPT-2's vocabulary
-BITS_PER_CHAR = Score(ratio, larger_is_better=False)
+BITS_PER_CHAR = Score(
+    ratio,
+    short="bits/char",
+    long="held-out bits per character",
+    larger_is_better=False,
+    margin=0.01,  # a matter of taste, better stated than hidden
+)
 
 
 def bits_per_char(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> Metric:
@@ -25,7 +31,7 @@ def bits_per_char(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> 
     """
     bits = completion_bits(model, tokenizer, examples)
     characters = [len(example.completion) for example in examples]
-    return Metric(np.stack([bits, characters], axis=1), *BITS_PER_CHAR)
+    return BITS_PER_CHAR.of(np.stack([bits, characters], axis=1))
 
 
 def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> np.ndarray:

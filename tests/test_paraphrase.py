@@ -12,15 +12,15 @@ import torch
 
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
-from tasks import Metric, get_task
+from tasks import get_task
 from tasks.paraphrase import quora
 from tasks.paraphrase.quora import COURSE_FILES, OFFICIAL_FILE
+from tasks.paraphrase.scores import calibration_gaps
 from tasks.paraphrase.task import (
     NO,
     TEMPLATE,
     YES,
     ParaphraseTask,
-    _calibration_gaps,
     answer_logps,
 )
 
@@ -272,7 +272,7 @@ def test_the_metrics_are_made_again_from_their_addends(tmp_path):
     metrics = evaluate(task, tiny_gpt()).metrics
     assert set(metrics) == set(task.metrics)
     for name, metric in metrics.items():
-        assert Metric(metric.statistics, *task.metrics[name]).value == metric.value
+        assert task.metrics[name].of(metric.statistics).value == metric.value
         assert metric.statistics.itemsize <= 4  # there are 20,000 pairs
     assert not np.shares_memory(metrics["accuracy"].statistics, metrics["macro_f1"].statistics)
 
@@ -281,9 +281,7 @@ def test_calibration_by_hand():
     """Three pairs promised 0.62 of which two hold, one promised 1 that does not."""
     duplicate = np.array([True, True, False, False])
     logps = np.log(np.array([[0.62, 0.38]] * 3 + [[1.0, 1e-30]]))
-    metric = Metric(
-        _calibration_gaps(duplicate, logps), *ParaphraseTask.metrics["calibration_error"]
-    )
+    metric = ParaphraseTask.metrics["calibration_error"].of(calibration_gaps(duplicate, logps))
     expected = 3 / 4 * abs(0.62 - 2 / 3) + 1 / 4 * 1
     assert metric.value == pytest.approx(expected, abs=1e-6)
 

@@ -9,8 +9,8 @@ from sacrebleu.metrics import CHRF
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from tasks import Example, PreferencePair, build_pairs, describe_pairs, get_task
-from tasks.preferences import CONSTRUCTIONS
 from tasks.registry import TASKS
+from tasks.sonnet.corruption import corrupt
 
 TOKENIZER = get_tokenizer("verse")
 
@@ -73,8 +73,18 @@ def test_pairs_without_a_difference_are_dropped(model):
     assert [pair.chosen for pair in pairs] == [examples[2].completion]
 
 
-def test_every_task_offers_constructions_that_exist():
-    assert {name for task in TASKS.values() for name in task.preferences} == set(CONSTRUCTIONS)
+def test_every_task_makes_its_own_pairs_the_default_first():
+    assert {name: [*task.preferences] for name, task in TASKS.items()} == {
+        "paraphrase": ["right-vs-wrong"],
+        "sonnet": ["gold-vs-sample", "gold-vs-corrupted", "best-vs-worst"],
+    }
+
+
+def test_corruptions_are_drawn_one_example_after_another(model):
+    task, generator = get_task("sonnet"), torch.Generator().manual_seed(3)
+    examples = task.examples("train")[:9]
+    expected = [(*e, corrupt(e.completion, generator)) for e in examples]
+    assert build("gold-vs-corrupted", task, model, examples, seed=3) == expected
 
 
 def test_a_construction_of_another_task_is_refused(model):
@@ -123,7 +133,7 @@ def test_pairs_in_numbers():
         PreferencePair("prompt 2", "one line\n", GOLD[::-1]),  # degenerate
         PreferencePair("prompt 3", GOLD, ""),  # degenerate
     ]
-    found = describe_pairs(pairs, examples)
+    found = describe_pairs(pairs, examples, free_text=True)
     assert all(type(value) in (int, float) for value in found.values())
     assert found["examples"] == 5 and found["pairs"] == 4
     assert found["share_dropped"] == pytest.approx(0.2)
@@ -141,7 +151,7 @@ def test_pairs_in_numbers():
 def test_answers_have_no_margin():
     examples = [Example("Same?", " yes"), Example("And now?", " no")]
     pairs = [PreferencePair("Same?", " yes", " no"), PreferencePair("And now?", " no", " yes")]
-    assert describe_pairs(pairs, examples) == {
+    assert describe_pairs(pairs, examples, free_text=False) == {
         "examples": 2,
         "pairs": 2,
         "share_dropped": 0,
@@ -151,7 +161,7 @@ def test_answers_have_no_margin():
 
 
 def test_when_every_pair_was_dropped_there_are_only_counts():
-    assert describe_pairs([], [Example("p", GOLD)]) == {
+    assert describe_pairs([], [Example("p", GOLD)], free_text=True) == {
         "examples": 1,
         "pairs": 0,
         "share_dropped": 1,

@@ -26,7 +26,7 @@ def corpus(tmp_path, monkeypatch):
 
 
 def config(corpus, out, **options):
-    return pretrain.Config(
+    return pretrain.PretrainConfig(
         corpus,
         out,
         **{

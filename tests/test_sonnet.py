@@ -7,10 +7,9 @@ import pytest
 import torch
 from sacrebleu.metrics import CHRF
 
-from experiments.run.display import METRICS, show
 from minigpt import GPT, GPTConfig, get_tokenizer, load_pretrained
 from minigpt.errors import InputError
-from tasks import Example, Metric, get_task
+from tasks import Example, get_task
 from tasks.chrf import chrf_counts, chrf_score, mean_chrf_score
 from tasks.likelihood import bits_per_char, completion_bits, preferred
 from tasks.registry import TASKS
@@ -234,7 +233,7 @@ def test_the_metrics_are_made_again_from_their_addends(model, monkeypatch):
     task = SonnetTask(limits={"dev": 2}, n_samples=3)
     evaluation = task.evaluate(model, TOKENIZER, "dev", generator=torch_generator())
     for name, metric in evaluation.metrics.items():
-        again = Metric(metric.statistics, *task.metrics[name])
+        again = task.metrics[name].of(metric.statistics)
         assert again.value == metric.value
         assert again.larger_is_better == metric.larger_is_better
         rows = np.random.default_rng(0).integers(2, size=(5, 2))
@@ -245,8 +244,17 @@ def test_the_metrics_are_made_again_from_their_addends(model, monkeypatch):
 
 
 def test_every_metric_can_be_shown():
-    assert {name for task in TASKS.values() for name in task.metrics} <= set(METRICS)
-    assert show("copy_rate", 0.125) == "12.5" and show("longest_copy", 88.5) == "88.5"
+    for task in TASKS.values():
+        scores = task.metrics.values()
+        assert len({score.short for score in scores}) == len(scores)
+        assert len({score.title for score in scores}) == len(scores)
+        assert all(task.metrics[name].margin > 0 for name in task.judged)
+        assert task.judged[0] == task.headline
+    scores = SonnetTask.metrics
+    assert scores["copy_rate"].show(0.125) == "12.5"
+    assert scores["longest_copy"].show(88.5) == "88.5"
+    assert scores["copy_rate"].is_share and not scores["longest_copy"].is_share
+    assert scores["copy_rate"].title.endswith("% (lower is better)")
 
 
 def test_preferred_counts_where_the_gold_is_likelier(model):
@@ -302,7 +310,7 @@ def test_samples_without_words_score_nothing():
     found["chrf_mbr"] = mbr_statistics([example], [""])
     for name, statistics in found.items():
         if name not in ("chrf", "chrf_mbr"):  # the given lines are there
-            assert Metric(statistics, *SonnetTask.metrics[name]).value == 0
+            assert SonnetTask.metrics[name].of(statistics).value == 0
 
 
 def test_copying_a_training_sonnet_is_seen():
@@ -310,8 +318,8 @@ def test_copying_a_training_sonnet_is_seen():
     source = copying_source("".join(example) for example in task.examples("train"))
     (example,) = task.examples("dev")[:1]
     found = text_statistics([example], [task.examples("train")[17].completion], source)
-    assert Metric(found["copy_rate"], *task.metrics["copy_rate"]).value == 1
-    assert Metric(found["longest_copy"], *task.metrics["longest_copy"]).value > 80
+    assert task.metrics["copy_rate"].of(found["copy_rate"]).value == 1
+    assert task.metrics["longest_copy"].of(found["longest_copy"]).value > 80
 
 
 @pytest.fixture(scope="module")

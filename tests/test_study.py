@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import data_scale, floors, handoff_grid, pair_construction, parameterization
-from experiments.dpo_hyperparameters import Config as Hyperparameters
-from experiments.reproduce import Config, Plan, run
+from experiments import floors, parameterization
+from experiments.data_scale import DataScaleStudy
+from experiments.dpo_hyperparameters import DPOHyperparametersStudy
+from experiments.handoff_grid import HandoffGridStudy
+from experiments.pair_construction import PairConstructionStudy
+from experiments.parameterization import ParameterizationStudy
+from experiments.reproduce import ReproduceConfig, run
 from minigpt import GPT, GPTConfig, save_pretrained
 from minigpt.errors import InputError
 
@@ -30,8 +34,8 @@ def model(tmp_path_factory) -> str:
     return str(folder)
 
 
-def comparison(model: str, out: Path, **options) -> parameterization.Config:
-    return parameterization.Config(
+def comparison(model: str, out: Path, **options) -> ParameterizationStudy:
+    return ParameterizationStudy(
         **{**SMALL, "model": model, "out": out, "ranks": (4,), "seeds": (0, 1), **options}
     )
 
@@ -72,8 +76,8 @@ def test_finished_runs_are_not_repeated(model, tmp_path):
 
 def test_arms_that_two_experiments_share_are_one_run(model, tmp_path):
     shared = {**SMALL, "model": model, "out": tmp_path, "seeds": (0,)}
-    full = parameterization.Config(**shared).arms()[0]
-    grid = handoff_grid.Config(**shared)
+    full = ParameterizationStudy(**shared).arms()[0]
+    grid = HandoffGridStudy(**shared)
     alone = grid.arms()[0]
     assert alone.name == "full, switch 2"
     assert grid.configs(alone)[0].out == grid.configs(full)[0].out
@@ -138,7 +142,7 @@ def test_bad_plans_are_refused_before_anything_runs(model, tmp_path):
         with pytest.raises(InputError, match=message):
             parameterization.run(comparison(model, tmp_path, **options))
     with pytest.raises(InputError, match="each once"):
-        run(Config(tasks=("sonnet", "sonnet"), out=tmp_path))
+        run(ReproduceConfig(tasks=("sonnet", "sonnet"), out=tmp_path))
     assert not (tmp_path / "runs").exists()
 
 
@@ -156,18 +160,18 @@ def test_a_run_that_fails_is_named_and_finished_work_stays(model, tmp_path):
 
 
 def test_equal_budgets_of_steps(tmp_path):
-    study = data_scale.Config(**{**SMALL, "train_examples": 8}, shares=(0.25, 0.5, 1.0))
+    study = DataScaleStudy(**{**SMALL, "train_examples": 8}, shares=(0.25, 0.5, 1.0))
     steps = [arm.config.epochs * arm.config.train_examples for arm in study.arms()]
     assert steps == [16, 16, 16]
 
 
 def test_every_experiment_names_its_arms_once():
     for study in (
-        parameterization.Config(),
-        handoff_grid.Config(),
-        pair_construction.Config(),
-        Hyperparameters(),
-        data_scale.Config(),
+        ParameterizationStudy(),
+        HandoffGridStudy(),
+        PairConstructionStudy(),
+        DPOHyperparametersStudy(),
+        DataScaleStudy(),
     ):
         study.check()
         names = {arm.name for arm in study.arms()}
@@ -181,14 +185,14 @@ def test_a_dry_run_estimates_and_does_nothing(model, tmp_path, capsys):
 
 
 def test_the_floors_stand_in_a_table(capsys):
-    rows = floors.run(floors.Config())
+    rows = floors.run(floors.FloorsConfig())
     shown = capsys.readouterr().out
     assert 24.5 < rows["prompt only"]["chrf"] < 25.0 and "prompt only" in shown
 
 
 def test_smoke(tmp_path):
     """Every experiment of both tasks with the verse model, and a report that has it all."""
-    out = run(Config(smoke=True, out=tmp_path, jobs=2, sonnet=Plan(), paraphrase=Plan()))
+    out = run(ReproduceConfig(smoke=True, out=tmp_path, jobs=2))
     text, page = ((out / name).read_text() for name in ("report.md", "report.html"))
     for title in (
         "Full fine-tuning against LoRA",

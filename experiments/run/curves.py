@@ -7,47 +7,56 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.run.display import METRICS
 from minigpt.files import replacing
+from tasks import Score, Task
 
 COLOURS = {"untuned": "#555555", "sft": "#1b6ca8", "dpo": "#c8553d"}
 REWARDS = {"chosen": "#2a7f4f", "rejected": "#b0413e", "margins": "#333333"}
 
 
-def draw_curves(path: Path, records: list[dict], floors: dict, headline: str) -> None:
-    """Draw the records of a run (lines of metrics.jsonl) into a PNG file."""
+def draw_curves(path: Path, records: list[dict], floors: dict, task: Task) -> None:
+    """Draw the records of a run (lines of metrics.jsonl) into a PNG file.
+
+    Of the scores, the two that claims are judged by first are drawn.
+    """
     steps = [record for record in records if "loss" in record]
     epochs = [record for record in records if "scores" in record]
-    other = next(name for name in epochs[0]["scores"] if name != headline)
     figure = Figure(figsize=(10, 7), layout="constrained")  # no pyplot: it keeps global state
     axes = figure.subplots(2, 2, sharex=True).flatten()
     _draw_loss(axes[0], steps)
-    _draw_score(axes[1], epochs, floors, headline)
     _draw_rewards(axes[2], steps)
-    _draw_score(axes[3], epochs, floors, other)
+    for ax, name in zip((axes[1], axes[3]), task.judged):
+        _draw_score(ax, epochs, floors, name, task.metrics[name])
+    if len(task.judged) == 1:
+        figure.delaxes(axes[3])
     handoff = next((r["epoch"] - 1 for r in epochs if r["phase"] == "dpo"), None)
-    for ax in axes:
-        if handoff is not None:
-            ax.axvline(handoff, color="black", linestyle=":", linewidth=1)
-            ax.annotate(
-                "handoff",
-                (handoff, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, -10),
-                textcoords="offset points",
-                fontsize=8,
-            )
-        ax.grid(alpha=0.25)
-        ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.tick_params(labelbottom=True)
+    for ax in axes[: 2 + len(task.judged)]:
+        _finish(ax, handoff)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
+def _finish(ax: Axes, handoff: int | None) -> None:
+    """Mark the handoff, the grid and whole epochs."""
+    if handoff is not None:
+        ax.axvline(handoff, color="black", linestyle=":", linewidth=1)
+        ax.annotate(
+            "handoff",
+            (handoff, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -10),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    ax.grid(alpha=0.25)
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.tick_params(labelbottom=True)
+
+
 def _means(steps: list[dict], name: str, phase: str) -> tuple[list[int], list[float]]:
-    """The mean of a step metric over each epoch of a phase."""
+    """Return the mean of a step metric over each epoch of a phase."""
     values = defaultdict(list)
     for record in steps:
         if record["phase"] == phase and name in record:
@@ -56,7 +65,7 @@ def _means(steps: list[dict], name: str, phase: str) -> tuple[list[int], list[fl
 
 
 def _draw_loss(ax: Axes, steps: list[dict]) -> None:
-    """SFT's and DPO's losses have different units, so each has an axis of its own."""
+    """Draw SFT's and DPO's losses, each on an axis of its own as their units differ."""
     right = ax.twinx()
     for side, phase, unit in ((ax, "sft", "nats per token"), (right, "dpo", "nats per pair")):
         side.plot(*_means(steps, "loss", phase), "o-", color=COLOURS[phase], markersize=3)
@@ -64,9 +73,9 @@ def _draw_loss(ax: Axes, steps: list[dict]) -> None:
     ax.set_title("training loss, mean of each epoch")
 
 
-def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str) -> None:
-    """A dev score with its 95 % interval; the untuned model is epoch 0."""
-    factor = METRICS[name].factor
+def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str, score: Score) -> None:
+    """Draw a dev score with its 95 % interval; the untuned model is epoch 0."""
+    factor = score.factor
     for phase in ("sft", "dpo"):
         # The line of a phase begins where the phase before it ended.
         part = [
@@ -77,9 +86,9 @@ def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str) -> None:
         if not part:
             continue
         x = [record["epoch"] for record in part]
-        scores = [record["scores"][name] for record in part]
-        values = [factor * score["value"] for score in scores]
-        low, high = zip(*([factor * bound for bound in score["interval"]] for score in scores))
+        recorded = [record["scores"][name] for record in part]
+        values = [factor * each["value"] for each in recorded]
+        low, high = zip(*([factor * bound for bound in each["interval"]] for each in recorded))
         ax.plot(x, values, "o-", color=COLOURS[phase], markersize=3, label=phase.upper())
         ax.fill_between(x, low, high, color=COLOURS[phase], alpha=0.15, linewidth=0)
     ax.plot(
@@ -92,11 +101,11 @@ def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str) -> None:
     )
     heights = {floor: factor * scores[name] for floor, scores in floors.items() if name in scores}
     _draw_floors(ax, heights)
-    ax.set_title(f"dev: {METRICS[name].long}")
+    ax.set_title(f"dev: {score.title}")
 
 
 def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
-    """Floors as dashed lines; one far below the scores is only named, so as not to flatten them."""
+    """Draw floors as dashed lines, and only name one far below, which would flatten the scores."""
     bottom, top = ax.get_ylim()
     for floor, height in heights.items():
         if height > bottom - 2 * (top - bottom):
@@ -120,7 +129,7 @@ def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
 
 
 def _draw_rewards(ax: Axes, steps: list[dict]) -> None:
-    """DPO's implicit rewards and their margin, means over each epoch's pairs."""
+    """Draw DPO's implicit rewards and their margin, means over each epoch's pairs."""
     for name, colour in REWARDS.items():
         means = _means(steps, f"rewards/{name}", "dpo")
         ax.plot(*means, "o-", markersize=3, color=colour, label=name)

@@ -13,8 +13,10 @@ from tasks import Evaluation, Metric, Task
 
 
 def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> Evaluation:
-    """The metrics of `policy` on a split; every evaluation samples from the same stream, so that
-    two epochs differ by their weights alone."""
+    """Return the metrics of `policy` on a split.
+
+    Every evaluation samples from the same stream, so that two epochs differ by their weights alone.
+    """
     device = policy.wte.weight.device
     with autocast(device, precision):
         return task.evaluate(
@@ -26,7 +28,7 @@ def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) 
 
 
 def describe(evaluation: Evaluation, *, seed: int) -> dict:
-    """Every metric with its 95 % bootstrap interval, and texts to look at, as JSON."""
+    """Return every metric with its 95 % bootstrap interval, and texts to look at, as JSON."""
     scores = {
         name: {
             "value": metric.value,
@@ -46,20 +48,18 @@ def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:
 
 
 def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
-    """The metrics that `save_statistics` kept; raises InputError if the file is not whole."""
+    """Return the metrics that `save_statistics` kept; InputError if the file is not whole."""
     with open_tensors(path) as file:
-        return {
-            name: Metric(file.get_tensor(name).numpy(), *task.metrics[name]) for name in file.keys()
-        }
+        return {name: task.metrics[name].of(file.get_tensor(name).numpy()) for name in file.keys()}
 
 
 def evaluations(records: list[dict]) -> list[dict]:
-    """The lines of metrics.jsonl that hold scores, in order: epoch 0 is the untuned model."""
+    """Return the lines of metrics.jsonl that hold scores, in order, the untuned model's first."""
     return [record for record in records if "scores" in record]
 
 
 def best_epoch(epochs: list[dict], headline: str) -> dict:
-    """The trained epoch with the best headline score, the earliest of equals."""
+    """Return the trained epoch with the best headline score, the earliest of equals."""
 
     def quality(record: dict) -> float:
         headline_score = record["scores"][headline]

@@ -43,7 +43,7 @@ def hand_over(
         reference={
             "epoch": epoch,
             "weights": weights_fingerprint(policy),
-            "pairs": describe_pairs(pairs, examples),
+            "pairs": describe_pairs(pairs, examples, free_text=task.free_text),
         }
     )
 

@@ -216,7 +216,7 @@ class TrainingRun:
         self.epochs.append(record)
         if self.epoch and best_epoch(self.epochs, self.task.headline) is record:
             save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
-        print(epoch_line(record, self.config.epochs), flush=True)
+        print(epoch_line(record, self.config.epochs, self.task), flush=True)
 
     def _score(self, split: str, name: str) -> dict:
         config = self.config

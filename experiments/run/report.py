@@ -2,7 +2,7 @@
 
 from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
-from experiments.run.display import METRICS, align, show_floor, show_with_interval
+from experiments.run.display import align, show_floor, show_with_interval
 from experiments.run.plan import RunPlan
 from experiments.run.seeds import numpy_generator
 from lora import trainable_parameters
@@ -20,7 +20,7 @@ def print_summary(
     data: PhaseData,
     sequences: Sequences,
 ) -> None:
-    """The plan before it is carried out: model, data, phases, where the record will lie."""
+    """Print the plan before it is carried out: model, data, phases, where the record will lie."""
     config, loss = plan.config, plan.preference
     trained, total = trainable_parameters(policy)
     print(
@@ -54,11 +54,11 @@ def print_summary(
     print(f"record     {config.out}, seed {config.seed}", flush=True)
 
 
-def epoch_line(record: dict, epochs: int) -> str:
-    """One evaluation in one line."""
+def epoch_line(record: dict, epochs: int, task: Task) -> str:
+    """Return one evaluation in one line."""
     scores = "  ".join(
-        f"{METRICS[name].short} {show_with_interval(name, score)}"
-        for name, score in record["scores"].items()
+        f"{task.metrics[name].short} {show_with_interval(task.metrics[name], recorded)}"
+        for name, recorded in record["scores"].items()
     )
     return (
         f"epoch {record['epoch']:>2}/{epochs}  {record['phase']:<8} {scores}  "
@@ -66,20 +66,23 @@ def epoch_line(record: dict, epochs: int) -> str:
     )
 
 
-def table(epochs: list[dict], best: dict, test: dict | None, floors: dict) -> str:
-    """Every evaluation, the floors under them, then the best and the last; 95 % intervals."""
-    names = list(epochs[0]["scores"])
-    rows = [["", "phase", *(METRICS[name].short for name in names)]]
+def table(epochs: list[dict], best: dict, test: dict | None, floors: dict, task: Task) -> str:
+    """Return every evaluation, the floors under them, then the best and the last, as a table.
+
+    Brackets are 95 % intervals.
+    """
+    shown = {name: task.metrics[name] for name in epochs[0]["scores"]}
+    rows = [["", "phase", *(score.short for score in shown.values())]]
 
     def add(title: str, phase: str, scores: dict) -> None:
-        shown = [show_with_interval(name, scores[name]) for name in names]
-        rows.append([title, phase, *shown])
+        cells = [show_with_interval(score, scores[name]) for name, score in shown.items()]
+        rows.append([title, phase, *cells])
 
     for record in epochs:
         add(f"epoch {record['epoch']}", record["phase"], record["scores"])
-    for floor, scores in floors.items():
-        shown = [show_floor(name, scores) if name in scores else "-" for name in names]
-        rows.append([floor, "floor", *shown])
+    for title, floor in floors.items():
+        cells = [show_floor(score, name, floor) for name, score in shown.items()]
+        rows.append([title, "floor", *cells])
     for title, record in (("best", best), ("last", epochs[-1])):
         add(f"{title}: epoch {record['epoch']}", record["phase"], record["scores"])
     if test:
@@ -90,10 +93,10 @@ def table(epochs: list[dict], best: dict, test: dict | None, floors: dict) -> st
 
 def write_report(result, folder, task: Task) -> None:
     """Print the table and two samples; write curves.png, samples.txt and report.txt."""
-    text = table(result.epochs, result.best, result.test, result.floors)
+    text = table(result.epochs, result.best, result.test, result.floors, task)
     write_text(folder.path / "report.txt", text + "\n")
     write_text(folder.path / "samples.txt", _samples(result.epochs))
-    draw_curves(folder.path / "curves.png", folder.logged(), result.floors, task.headline)
+    draw_curves(folder.path / "curves.png", folder.logged(), result.floors, task)
     print("\n" + text + "\n")
     for sample in result.last["samples"][:2]:
         print(sample + "\n")

@@ -16,6 +16,7 @@ from experiments.run.plan import with_defaults
 from experiments.study.claims import Claim
 from minigpt.errors import InputError
 from tasks import Task, get_task
+from tasks.registry import task_class
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Of the experiment, as in its folder."""
+        """The experiment's name, as in its folder."""
         raise NotImplementedError
 
     @property
@@ -79,20 +80,25 @@ class Study:
         """The early handoff: after three tenths of the epochs, as the paper's after 3 of 10."""
         return max(1, round(0.3 * self.epochs))
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The task's metrics that claims are judged by, the headline first."""
+        return task_class(self.task).judged
+
     def arms(self) -> list[Arm]:
-        """The methods that the experiment compares."""
+        """Return the methods that the experiment compares."""
         raise NotImplementedError
 
     def claims(self) -> list[Claim]:
-        """What the paper says of them."""
+        """Return what the paper says of them."""
         return []
 
     def heat_map(self) -> list[tuple[float, float, str]]:
-        """beta, learning rate and arm, for every cell of a heat map; most experiments have none."""
+        """Return beta, learning rate and arm of every cell; most experiments have no heat map."""
         return []
 
     def arm(self, name: str, **options) -> Arm:
-        """An arm under the study's own options; `options` are those in which it differs."""
+        """Return an arm under the study's own options; `options` are those in which it differs."""
         shared = (
             "task",
             "data",
@@ -113,6 +119,12 @@ class Study:
 
     def check(self) -> None:
         """Raise InputError for a plan that makes no sense, before anything runs."""
+        for name in self.judged:
+            if task_class(self.task).metrics[name].margin is None:
+                raise InputError(
+                    f"the score {name!r} of the task {self.task!r} has no margin; "
+                    "expected one where claims are judged"
+                )
         if not self.seeds:
             raise InputError("--seeds names no seed; expected at least one")
         if self.jobs < 1:
@@ -126,22 +138,22 @@ class Study:
                 )
 
     def configs(self, arm: Arm) -> list[Config]:
-        """The arm's runs, one per seed, each with its folder."""
+        """Return the arm's runs, one per seed, each with its folder."""
         return [place(replace(arm.config, seed=seed), self.out) for seed in self.seeds]
 
     def all_configs(self) -> list[Config]:
-        """Every run of every arm."""
+        """Return every run of every arm."""
         return [config for arm in self.arms() for config in self.configs(arm)]
 
 
 def place(config: Config, root: Path) -> Config:
-    """The same run, complete, in its folder under `root`: named by what it computes."""
+    """Return the same run, complete, in a folder under `root` that is named by what it computes."""
     config = with_defaults(config)
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     return replace(config, out=Path(root) / "runs" / f"{run_name(config)}-{digest[:8]}")
 
 
 def make_task(of: Study | Config) -> Task:
-    """The task on the data of a study, or of a run."""
+    """Return the task on the data of a study, or of a run."""
     limits = {"train": of.train_examples, "dev": of.dev_examples}
     return get_task(of.task, of.data, limits=limits)

@@ -3,34 +3,44 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.run.display import show
+from tasks import Score, Task
+from tasks.base import ratio
 
-SECONDS = "seconds"  # of training per epoch; its units are the epochs
-# Judged on the paper's own metric and on one that tells models apart.
-PAPER_METRICS = {"sonnet": ("bits_per_char", "chrf"), "paraphrase": ("accuracy", "macro_f1")}
-# The smallest difference that matters, a matter of taste that is better stated than hidden:
-# a hundredth of a bit per character, half a point, a tenth of the other arm's time.
-MARGINS = {"bits_per_char": 0.01, "chrf": 0.5, "accuracy": 0.005, "macro_f1": 0.005, SECONDS: 0.1}
-UNITS = {"sonnet": "sonnets", "paraphrase": "question pairs"}
+PAPER = (
+    'Feng and Yang, "An Empirical Study of SFT-DPO Interaction and Parameterization in Small '
+    'Language Models" (2026), arxiv.org/abs/2603.20100'
+)
+
+SECONDS = "seconds"  # of training per epoch, a metric of every task's runs
+SECONDS_PER_EPOCH = Score(
+    ratio,
+    short="s/epoch",
+    long="seconds of training per epoch",
+    larger_is_better=False,
+    margin=0.1,  # a tenth of the other arm's time
+    relative=True,
+    decimals=2,
+    suffix=" s",
+    unit="epochs",
+)
 
 
 @dataclass(frozen=True)
 class Claim:
     """What the paper says of two arms.
 
-    `expects` "more": `a` is better than `b`; "same": no difference of `margin` or more, the
-    smallest that matters, in the metric's recorded units ("seconds": as a share of b's).
+    `expects` "more": `a` is better than `b`; "same": there is no difference between them that
+    matters. The metric's score says from where on it does.
     """
 
     text: str
     paper: str  # the paper's own figures, or what it says
     a: str
     b: str
-    metric: str
+    metric: str  # of the task, or SECONDS
     expects: Literal["more", "same"]
-    margin: float
 
 
-def show_value(metric: str, value: float) -> str:
-    """A value in the units in which people read it."""
-    return f"{value:.2f} s" if metric == SECONDS else show(metric, value)
+def scores_of(task: Task) -> dict[str, Score]:
+    """Return what is said of every metric of a task's runs, that of their time included."""
+    return {**task.metrics, SECONDS: SECONDS_PER_EPOCH}

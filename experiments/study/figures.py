@@ -8,54 +8,48 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.run.display import METRICS
 from experiments.study.arms import Study
-from experiments.study.claims import PAPER_METRICS
 from experiments.study.results import ArmResult
 from minigpt.files import replacing
+from tasks import Score, Task
 
 COLOURS = ("#1b6ca8", "#c8553d", "#2a7f4f", "#8a5fa8", "#b8860b", "#4d4d4d", "#d17aa5", "#3fa7a3")
 STYLES = ("-", "--", ":")
 
 
 def draw_study(
-    study: Study, results: Sequence[ArmResult], floors: dict, folder: Path
+    study: Study, results: Sequence[ArmResult], task: Task, floors: dict, folder: Path
 ) -> list[tuple[Path, str]]:
-    """Draw into the folder; every figure's file and caption."""
+    """Draw into the folder, and return every figure's file and caption."""
     figures = [
         (
-            draw_epochs(study, results, floors, folder / "epochs.png"),
+            draw_epochs(results, task, floors, folder / "epochs.png"),
             f"{study.title}: scores by epoch, mean over seeds and their range",
         )
     ]
-    if study.heat_map():
+    if cells := study.heat_map():
         figures.append(
             (
-                draw_heat_map(study, results, folder / "heat-map.png"),
+                draw_heat_map(cells, results, task, folder / "heat-map.png"),
                 f"{study.title}: beta against learning rate",
             )
         )
     return figures
 
 
-def draw_epochs(study: Study, results: Sequence[ArmResult], floors: dict, path: Path) -> Path:
-    """A panel per metric of the paper's, floors dashed, the handoff marked on each line."""
-    names = PAPER_METRICS[study.task]
-    figure = Figure(figsize=(5.5 * len(names), 4.8), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(names)), names):
+def draw_epochs(results: Sequence[ArmResult], task: Task, floors: dict, path: Path) -> Path:
+    """Draw a panel per judged metric, floors dashed, the handoff marked on each line."""
+    figure = Figure(figsize=(5.5 * len(task.judged), 4.8), layout="constrained")
+    for ax, name in zip(_panels(figure, task), task.judged):
+        score = task.metrics[name]
         for i, result in enumerate(results):
-            _draw_arm(
-                ax, result, name, COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
-            )
+            colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
+            _draw_arm(ax, result, name, score, colour, style)
         _draw_floors(
             ax,
-            {
-                title: METRICS[name].factor * scores[name]
-                for title, scores in floors.items()
-                if name in scores
-            },
+            {title: score.factor * floor[name] for title, floor in floors.items() if name in floor},
         )
-        ax.set_title(f"dev: {METRICS[name].long}", fontsize=10)
+        ax.set_title(f"dev: {score.title}", fontsize=10)
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.25)
@@ -64,9 +58,15 @@ def draw_epochs(study: Study, results: Sequence[ArmResult], floors: dict, path: 
     return _save(figure, path)
 
 
-def _draw_arm(ax: Axes, result: ArmResult, name: str, colour: str, style: str) -> None:
+def _panels(figure: Figure, task: Task) -> Sequence[Axes]:
+    return figure.subplots(1, len(task.judged), squeeze=False)[0]
+
+
+def _draw_arm(
+    ax: Axes, result: ArmResult, name: str, score: Score, colour: str, style: str
+) -> None:
     epochs = [record["epoch"] for record in result.runs[0].epochs]
-    values = METRICS[name].factor * result.values(name)  # (S, E + 1)
+    values = score.factor * result.values(name)  # (S, E + 1)
     mean = values.mean(axis=0)
     ax.plot(epochs, mean, style, marker=".", color=colour, label=result.name)
     ax.fill_between(
@@ -78,7 +78,7 @@ def _draw_arm(ax: Axes, result: ArmResult, name: str, colour: str, style: str) -
 
 
 def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
-    """Floors as dashed lines; one far from the scores is only named, so as not to flatten them."""
+    """Draw floors as dashed lines, and only name one far off, which would flatten the scores."""
     bottom, top = ax.get_ylim()
     reach = 2 * (top - bottom)
     for title, height in heights.items():
@@ -107,36 +107,44 @@ def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
         )
 
 
-def draw_heat_map(study: Study, results: Sequence[ArmResult], path: Path) -> Path:
-    """Each of the paper's metrics over beta and DPO's learning rate, mean over seeds."""
+def draw_heat_map(
+    cells: Sequence[tuple[float, float, str]],
+    results: Sequence[ArmResult],
+    task: Task,
+    path: Path,
+) -> Path:
+    """Draw each judged metric over beta and DPO's learning rate, mean over seeds."""
     arms = {result.name: result for result in results}
-    cells = study.heat_map()
     betas, rates = sorted({cell[0] for cell in cells}), sorted({cell[1] for cell in cells})
-    names = PAPER_METRICS[study.task]
-    figure = Figure(figsize=(4.8 * len(names), 3.6), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(names)), names):
+    figure = Figure(figsize=(4.8 * len(task.judged), 3.6), layout="constrained")
+    for ax, name in zip(_panels(figure, task), task.judged):
+        score = task.metrics[name]
         grid = np.full((len(betas), len(rates)), np.nan)
-        for beta, rate, title in cells:
-            score = METRICS[name].factor * arms[title].values(name)[:, -1].mean()
-            grid[betas.index(beta), rates.index(rate)] = score
+        for beta, rate, arm in cells:
+            value = score.factor * arms[arm].values(name)[:, -1].mean()
+            grid[betas.index(beta), rates.index(rate)] = value
         image = ax.imshow(grid, cmap="viridis", aspect="auto")
-        for (i, j), value in np.ndenumerate(grid):
-            ax.text(
-                j,
-                i,
-                f"{value:.{METRICS[name].decimals}f}",
-                ha="center",
-                va="center",
-                color="white",
-                bbox={"facecolor": "black", "alpha": 0.45, "lw": 0, "pad": 2},
-            )
+        _write_values(ax, grid, score.decimals)
         ax.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates])
         ax.set_yticks(range(len(betas)), [f"{beta:g}" for beta in betas])
         ax.set_xlabel("learning rate of DPO")
         ax.set_ylabel("beta")
-        ax.set_title(f"dev: {METRICS[name].long}", fontsize=9)
+        ax.set_title(f"dev: {score.title}", fontsize=9)
         figure.colorbar(image, ax=ax)
     return _save(figure, path)
+
+
+def _write_values(ax: Axes, grid: np.ndarray, decimals: int) -> None:
+    for (i, j), value in np.ndenumerate(grid):
+        ax.text(
+            j,
+            i,
+            f"{value:.{decimals}f}",
+            ha="center",
+            va="center",
+            color="white",
+            bbox={"facecolor": "black", "alpha": 0.45, "lw": 0, "pad": 2},
+        )
 
 
 def _save(figure: Figure, path: Path) -> Path:

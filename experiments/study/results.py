@@ -10,9 +10,9 @@ import numpy as np
 from experiments.run.evaluation import evaluations, load_statistics
 from experiments.run.folder import RunFolder, read_record
 from experiments.study.arms import Arm, Study
+from experiments.study.claims import SECONDS, SECONDS_PER_EPOCH
 from minigpt.errors import InputError
 from tasks import Metric, Task
-from tasks.base import ratio
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,11 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """Every metric on dev after the last epoch, with its addends."""
+        """Every metric on dev after the last epoch, with its addends, and the training's time."""
         path = self.folder / "evaluations" / f"dev-{self.epochs[-1]['epoch']:02}.safetensors"
-        return load_statistics(path, self.task)
-
-    @property
-    def seconds_per_epoch(self) -> Metric:
-        """Training time, evaluations left out; the units are the epochs."""
         seconds = [record["seconds"] for record in self.epochs if record["epoch"] > 0]
-        return Metric(np.array([(s, 1.0) for s in seconds]), ratio, larger_is_better=False)
+        time = SECONDS_PER_EPOCH.of(np.array([(s, 1.0) for s in seconds]))
+        return {**load_statistics(path, self.task), SECONDS: time}
 
 
 @dataclass(frozen=True)
@@ -62,20 +58,18 @@ class ArmResult:
         return self.arm.name
 
     def metrics(self, name: str) -> list[Metric]:
-        """One metric at the end of each seed's run; "seconds" is that of the training."""
-        if name == "seconds":
-            return [run.seconds_per_epoch for run in self.runs]
+        """Return one metric at the end of each seed's run."""
         return [run.metrics[name] for run in self.runs]
 
     def values(self, name: str) -> np.ndarray:
-        """The metric by seed and epoch, the untuned model first: (S, E + 1)."""
+        """Return the metric by seed and epoch, the untuned model first: (S, E + 1)."""
         return np.array(
             [[record["scores"][name]["value"] for record in run.epochs] for run in self.runs]
         )
 
 
 def load_results(study: Study, task: Task) -> list[ArmResult]:
-    """The results of every arm of a study whose runs are done; InputError where one is not."""
+    """Return the results of every arm; InputError where one of its runs is not done."""
     return [
         ArmResult(arm, [Run(config.out, task) for config in study.configs(arm)])
         for arm in study.arms()

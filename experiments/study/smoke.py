@@ -26,7 +26,7 @@ SUBJECTS = ("Python", "chess", "Greek", "to swim", "the violin", "to cook", "alg
 
 
 def made_up_questions(folder: Path) -> Path:
-    """Write training and dev pairs in the course's form into a folder, and return it."""
+    """Write training and dev pairs in the course's form into a folder, and return the folder."""
     rows = []
     for subject in SUBJECTS:
         rows.append((SAME[0].format(subject), SAME[1].format(subject), 1))
@@ -36,3 +36,6 @@ def made_up_questions(folder: Path) -> Path:
     for split in ("train", "dev"):
         write_text(folder / f"quora-{split}.csv", text)
     return folder
+
+
+MADE_UP = {"paraphrase": made_up_questions}  # data of the tasks that do not bring their own

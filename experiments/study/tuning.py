@@ -10,23 +10,22 @@ from experiments.run.config import Config
 from experiments.run.evaluation import best_epoch
 from experiments.run.plan import with_defaults
 from experiments.study.arms import Study
+from experiments.study.document import Table
 from experiments.study.results import Run
 from experiments.study.runner import run_all
 from tasks import Task
+from tasks.registry import task_class
 
-BUDGET = {  # of each tuning run; there are as many runs per method as FACTORS, with one seed
-    "sonnet": {"epochs": 3},
-    "paraphrase": {"epochs": 2, "train_examples": 4000, "dev_examples": 4000},
-}
+# Each tuning run is cut down to the task's `tuning`; a method has as many as FACTORS, of one seed.
 FACTORS = (1 / 3, 1.0, 3.0)  # of the default rate
 METHODS = ("full", "lora")
 
 
 def tuning_configs(study: Study) -> dict[str, list[Config]]:
-    """Short runs of SFT at every rate, by method."""
+    """Return short runs of SFT at every rate, by method."""
     budget = {
         name: min(value, getattr(study, name) or value)
-        for name, value in BUDGET[study.task].items()
+        for name, value in task_class(study.task).tuning.items()
     }
     short = replace(study, **budget, seeds=study.seeds[:1], sft_learning_rates=())
     configs = {}
@@ -42,7 +41,7 @@ def tuning_configs(study: Study) -> dict[str, list[Config]]:
 
 
 def tune(study: Study, task: Task) -> tuple[Study, dict[str, dict[float, float]]]:
-    """The study at the best rate of each method, and the scores that decided: method -> rate.
+    """Return the study at each method's best rate, and the scores that decided: method -> rate.
 
     The best is the rate whose best epoch has the best headline score on dev.
     """
@@ -58,3 +57,17 @@ def tune(study: Study, task: Task) -> tuple[Study, dict[str, dict[float, float]]
             scores[method][config.sft_learning_rate] = best["scores"][task.headline]["value"]
         chosen.append((method, max(scores[method], key=lambda rate: sign * scores[method][rate])))
     return replace(study, sft_learning_rates=tuple(chosen)), scores
+
+
+def tuning_table(study: Study, task: Task, scores: dict[str, dict[float, float]]) -> Table:
+    """Return what `tune` found: a row for each method and rate."""
+    budget = ", ".join(f"{name} {value:,}" for name, value in task.tuning.items())
+    score = task.metrics[task.headline]
+    chosen = dict(study.sft_learning_rates)
+    rows = [
+        [method, f"{rate:.2g}", score.show(value), "chosen" if rate == chosen[method] else ""]
+        for method, by_rate in scores.items()
+        for rate, value in by_rate.items()
+    ]
+    title = f"{study.task}, {study.model} ({budget}, one seed)"
+    return Table([title, "rate", task.headline, ""], rows)

@@ -13,8 +13,17 @@ from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives import precompute
 from objectives.sequences import length_buckets, pair_batch, tokenise
-from tasks.base import SPLITS, Evaluation, Example, Metric, Rates, Score, check_split, ratio
+from tasks.base import (
+    SPLITS,
+    Draws,
+    Evaluation,
+    Example,
+    PreferencePair,
+    Task,
+    check_split,
+)
 from tasks.paraphrase.quora import QuestionPair, read_pairs, split_file
+from tasks.paraphrase.scores import SCORES, answer_statistics, calibration_gaps
 
 # The prompt ends without a space because GPT-2's tokens begin with theirs: " yes" is one token
 # after "?", but two after "? ".
@@ -23,21 +32,15 @@ YES, NO = " yes", " no"
 
 BATCH = 64  # pairs evaluated together
 SHOWN = 3  # pairs among the samples
-BINS = 10  # of the probability of yes, for the calibration error
 
 
-def _macro_f1(sums: np.ndarray) -> np.ndarray:
-    """The mean of both classes' F1; a class that neither occurs nor is predicted scores 0."""
-    tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
-    errors = fp + fn
-    return (tp / np.maximum(tp + errors / 2, 0.5) + tn / np.maximum(tn + errors / 2, 0.5)) / 2
+def right_vs_wrong(examples: list[Example], draws: Draws) -> list[PreferencePair]:
+    """The right answer against the other one; nothing is drawn and no model is asked."""
+    other = {YES: NO, NO: YES}
+    return [PreferencePair(prompt, answer, other[answer]) for prompt, answer in examples]
 
 
-def _calibration_error(sums: np.ndarray) -> np.ndarray:
-    return np.abs(sums[..., :BINS]).sum(axis=-1) / sums[..., BINS]
-
-
-class ParaphraseTask:
+class ParaphraseTask(Task):
     """Answer whether two questions are duplicates.
 
     `data` is the official release (quora_duplicate_questions.tsv), or a folder with it or with the
@@ -51,16 +54,11 @@ class ParaphraseTask:
     headline = "accuracy"
     judged = ("accuracy", "macro_f1")
     batch_size = 32
-    learning_rates = {"full": Rates(3e-4, 2e-5), "lora": Rates(3e-3, 2e-4)}  # those of the sonnets
     tuning = {"epochs": 2, "train_examples": 4000, "dev_examples": 4000}
-    metrics = {
-        "accuracy": Score(ratio),
-        "macro_f1": Score(_macro_f1),
-        "answer_nll": Score(ratio, larger_is_better=False),
-        "calibration_error": Score(_calibration_error, larger_is_better=False),
-    }
+    metrics = SCORES
+    preferences = {"right-vs-wrong": right_vs_wrong}
+    free_text = False
     end_of_text = False
-    preferences = ("right-vs-wrong",)
 
     def __init__(
         self, data: str | Path | None = None, *, limits: dict[str, int | None] | None = None
@@ -113,12 +111,12 @@ class ParaphraseTask:
         predicted = logps[:, 0] > logps[:, 1]
         right = np.where(duplicate, logps[:, 0], logps[:, 1])
         statistics = {
-            **_answer_statistics(duplicate, predicted),
+            **answer_statistics(duplicate, predicted),
             "answer_nll": np.stack([-right, np.ones_like(right)], axis=1),
-            "calibration_error": _calibration_gaps(duplicate, logps),
+            "calibration_error": calibration_gaps(duplicate, logps),
         }
         return Evaluation(
-            metrics={name: Metric(s, *self.metrics[name]) for name, s in statistics.items()},
+            metrics={name: self.metrics[name].of(s) for name, s in statistics.items()},
             samples=tuple(_show(pair, answer) for pair, answer in zip(pairs[:SHOWN], predicted)),
         )
 
@@ -138,15 +136,11 @@ class ParaphraseTask:
         }
         return {
             name: {
-                metric: Metric(found, *self.metrics[metric]).value
-                for metric, found in _answer_statistics(duplicate, predicted).items()
+                metric: self.metrics[metric].of(found).value
+                for metric, found in answer_statistics(duplicate, predicted).items()
             }
             for name, predicted in predictions.items()
         }
-
-    def ceilings(self, split: str) -> dict[str, dict[str, float]]:
-        """None: the right answers would score all points by definition."""
-        return {}
 
 
 def answer_logps(model: GPT, tokenizer: Tokenizer, prompts: list[str]) -> np.ndarray:
@@ -172,28 +166,6 @@ def _show(pair: QuestionPair, predicted: bool) -> str:
     """A pair to look at."""
     answer, prediction = YES if pair.duplicate else NO, YES if predicted else NO
     return f"{_prompt(pair)}\n  answer:{answer}, predicted:{prediction}"
-
-
-def _answer_statistics(duplicate: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-    """What accuracy (N, 2) and macro F1 (N, 4) add up: right, 1; and tp, fp, fn, tn. All bool."""
-    right = [duplicate == predicted, np.ones_like(duplicate)]
-    confusion = [
-        duplicate & predicted,
-        ~duplicate & predicted,
-        duplicate & ~predicted,
-        ~duplicate & ~predicted,
-    ]
-    return {"accuracy": np.stack(right, axis=1), "macro_f1": np.stack(confusion, axis=1)}
-
-
-def _calibration_gaps(duplicate: np.ndarray, logps: np.ndarray) -> np.ndarray:
-    """What each pair adds to its bin's gap between promise and truth, then 1: (N, BINS + 1)."""
-    yes = np.exp(logps[:, 0] - np.logaddexp(*logps.T))  # (N,) p(yes) / (p(yes) + p(no))
-    rows = np.arange(len(yes))
-    gaps = np.zeros((len(yes), BINS + 1), dtype=np.float32)
-    gaps[rows, np.minimum(yes * BINS, BINS - 1).astype(int)] = yes - duplicate
-    gaps[:, BINS] = 1
-    return gaps
 
 
 def _overlaps(pairs: list[QuestionPair]) -> np.ndarray:

@@ -5,8 +5,6 @@ chrF hardly tells a trained model from a random sonnet (`SonnetTask.floors`), so
 by held-out bits per character, which does.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -17,12 +15,14 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import Tokenizer
-from tasks.base import Evaluation, Example, Metric, Rates, Score, check_split, ratio
-from tasks.chrf import chrf_between, mean_chrf_score
-from tasks.likelihood import BITS_PER_CHAR, bits_per_char, preferred
+from tasks.base import Evaluation, Example, Task, check_split
+from tasks.likelihood import bits_per_char, preferred
+from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
-from tasks.sonnet.corruption import swap_two_lines
+from tasks.sonnet.corruption import corrupt, swap_two_lines
+from tasks.sonnet.floors import sonnet_floors, text_scores
+from tasks.sonnet.scores import SCORES
 from tasks.sonnet.shakespeare import GIVEN_LINES, LINES, read_sonnets
 
 NUMBERS = {"train": range(1, 132), "dev": range(132, 144), "test": range(144, 155)}
@@ -30,10 +30,9 @@ NUMBERS = {"train": range(1, 132), "dev": range(132, 144), "test": range(144, 15
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
 SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
 CORRUPTIONS = 8  # of each sonnet, for the preference accuracy
-FLOOR_DRAWS = 20
 
 
-class SonnetTask:
+class SonnetTask(Task):
     """Continue a sonnet from its first three lines.
 
     `data` is a folder with the course's files; without it the sonnets in the package are read.
@@ -46,22 +45,11 @@ class SonnetTask:
     unit = "sonnets"
     headline = "bits_per_char"
     judged = ("bits_per_char", "chrf")
-    batch_size = 8
-    learning_rates = {"full": Rates(3e-4, 2e-5), "lora": Rates(3e-3, 2e-4)}  # LOG.md has the tuning
-    tuning = {"epochs": 3}
-    end_of_text = True
-    preferences = ("gold-vs-sample", "gold-vs-corrupted", "best-vs-worst")
-    metrics = {
-        "bits_per_char": BITS_PER_CHAR,
-        "chrf": Score(mean_chrf_score),
-        "chrf_generated": Score(mean_chrf_score),
-        "chrf_mbr": Score(mean_chrf_score),
-        "preference_accuracy": Score(ratio),
-        "copy_rate": Score(ratio, larger_is_better=False),
-        "longest_copy": Score(ratio, larger_is_better=False),
-        "lines": Score(ratio),
-        "rhyme": Score(ratio),
-        "syllables": Score(ratio),
+    metrics = SCORES
+    preferences = {
+        "gold-vs-sample": gold_vs_sample,
+        "gold-vs-corrupted": gold_vs_corrupted(corrupt),
+        "best-vs-worst": best_vs_worst,
     }
 
     def __init__(
@@ -81,7 +69,6 @@ class SonnetTask:
             raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1")
         self.sonnets = read_sonnets(data)
         self.scored_splits = tuple(s for s in NUMBERS if any(n in self.sonnets for n in NUMBERS[s]))
-        self.skipped: dict[str, Counter[str]] = {}  # every line of a sonnet is used
         self.limits = limits or {}
         self.n_samples = n_samples
         self.temperature = temperature
@@ -128,7 +115,7 @@ class SonnetTask:
         }
         first = written[:: self.n_samples]
         return Evaluation(
-            metrics={name: Metric(found[name], *score) for name, score in self.metrics.items()},
+            metrics={name: score.of(found[name]) for name, score in self.metrics.items()},
             samples=tuple(_show(e.prompt, text) for e, text in zip(examples[:2], first)),
         )
 
@@ -173,63 +160,21 @@ class SonnetTask:
         return [_text(_verses(text)[: LINES - GIVEN_LINES]) for text in texts]
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
-        """What texts score that no model wrote; where they are drawn, means over the draws.
-
-        The standard deviation over draws is the floor's noise, "chrf_sd" for "chrf". "random
-        sonnet" goes on with the rest of a training sonnet, "random lines" with eleven lines from
-        anywhere in them, "prompt only" not at all, and "nearest sonnet" always with the rest of one
-        training sonnet: that with the highest mean chrF with all others, either way round. "coin"
-        is what a toss says of preferences.
-        """
-        examples, train = self.examples(split), self.examples("train")
-        lines = np.array([line for e in train for line in "".join(e).splitlines(True)])
-        n_draws = max(FLOOR_DRAWS, self.n_samples)
-
-        def random_sonnet() -> str:
-            return train[generator.integers(len(train))].completion
-
-        def random_lines() -> str:
-            return "".join(generator.choice(lines, LINES - GIVEN_LINES))
-
-        likeness = chrf_between([e.completion for e in train])
-        nearest = train[(likeness + likeness.T).mean(axis=1).argmax()].completion
-        return {
-            "random sonnet": self._floor(examples, random_sonnet, n_draws),
-            "random lines": self._floor(examples, random_lines, n_draws),
-            "prompt only": self._text_scores(examples, [""] * len(examples)),
-            "nearest sonnet": self._text_scores(examples, [nearest] * len(examples)),
-            "coin": {"preference_accuracy": 0.5},
-        }
+        """What texts score that no model wrote (`sonnet_floors`); "coin" is what a toss says."""
+        texts = sonnet_floors(
+            self.examples(split),
+            self.examples("train"),
+            self._training,
+            n_samples=self.n_samples,
+            generator=generator,
+        )
+        return texts | {"coin": {"preference_accuracy": 0.5}}
 
     def ceilings(self, split: str) -> dict[str, dict[str, float]]:
         """What Shakespeare's own lines score in place of samples."""
         examples = self.examples(split)
-        scores = self._text_scores(examples, [example.completion for example in examples])
-        return {"gold": scores | {"preference_accuracy": 1.0}}
-
-    def _floor(
-        self, examples: list[Example], draw: Callable[[], str], n_draws: int
-    ) -> dict[str, float]:
-        """The means over draws of a continuation for each example, and standard deviations."""
-        drawn = [draw() for _ in range(n_draws * len(examples))]
-        draws = np.array(drawn, dtype=object).reshape(len(examples), n_draws)
-        values = defaultdict(list)
-        for written in draws.T:
-            for name, value in self._text_scores(examples, list(written)).items():
-                values[name].append(value)
-        n = self.n_samples  # a model chooses among as many
-        values["chrf_mbr"] = [
-            Metric(mbr_statistics(examples, [*draws[:, i : i + n].flat]), mean_chrf_score).value
-            for i in range(0, n_draws - n + 1, n)
-        ]
-        floor = {name: float(np.mean(v)) for name, v in values.items()}
-        return floor | {f"{name}_sd": float(np.std(v)) for name, v in values.items() if len(v) > 1}
-
-    def _text_scores(self, examples: list[Example], written: list[str]) -> dict[str, float]:
-        """What one continuation of each example scores."""
-        found = text_statistics(examples, written, self._training)
-        found["chrf_mbr"] = found["chrf"]  # there is nothing to choose from
-        return {name: Metric(found[name], *self.metrics[name]).value for name in found}
+        gold = text_scores(examples, [example.completion for example in examples], self._training)
+        return {"gold": gold | {"preference_accuracy": 1.0}}
 
 
 def _text(lines: list[str]) -> str:

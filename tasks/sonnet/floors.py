@@ -1,0 +1,75 @@
+"""What texts score that no model wrote: the sonnets' floors, and Shakespeare's own lines."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+
+from tasks.base import Example
+from tasks.chrf import chrf_between
+from tasks.sonnet.continuations import mbr_statistics, text_statistics
+from tasks.sonnet.copying import Source
+from tasks.sonnet.scores import SCORES
+from tasks.sonnet.shakespeare import GIVEN_LINES, LINES
+
+FLOOR_DRAWS = 20
+
+
+def sonnet_floors(
+    examples: list[Example],
+    train: list[Example],
+    source: Source,
+    *,
+    n_samples: int,
+    generator: np.random.Generator,
+) -> dict[str, dict[str, float]]:
+    """Return what continuations without a model score; where they are drawn, means over the draws.
+
+    The standard deviation over draws is the floor's noise, "chrf_sd" for "chrf". "random sonnet"
+    goes on with the rest of a training sonnet, "random lines" with eleven lines from anywhere in
+    them, "prompt only" not at all, and "nearest sonnet" always with the rest of one training
+    sonnet: that with the highest mean chrF with all others, either way round. `n_samples` is how
+    many continuations of each sonnet a model has to choose from; `source` is the training text.
+    """
+    lines = np.array([line for e in train for line in "".join(e).splitlines(True)])
+
+    def random_sonnet() -> str:
+        return train[generator.integers(len(train))].completion
+
+    def random_lines() -> str:
+        return "".join(generator.choice(lines, LINES - GIVEN_LINES))
+
+    likeness = chrf_between([e.completion for e in train])
+    nearest = train[(likeness + likeness.T).mean(axis=1).argmax()].completion
+    return {
+        "random sonnet": _drawn(examples, random_sonnet, source, n_samples),
+        "random lines": _drawn(examples, random_lines, source, n_samples),
+        "prompt only": text_scores(examples, [""] * len(examples), source),
+        "nearest sonnet": text_scores(examples, [nearest] * len(examples), source),
+    }
+
+
+def text_scores(examples: list[Example], written: list[str], source: Source) -> dict[str, float]:
+    """Return what one continuation of each example scores, metric -> value."""
+    found = text_statistics(examples, written, source)
+    found["chrf_mbr"] = found["chrf"]  # there is nothing to choose from
+    return {name: SCORES[name].of(found[name]).value for name in found}
+
+
+def _drawn(
+    examples: list[Example], draw: Callable[[], str], source: Source, n_samples: int
+) -> dict[str, float]:
+    """Return the means over draws of a continuation for each example, and standard deviations."""
+    n_draws = max(FLOOR_DRAWS, n_samples)
+    drawn = [draw() for _ in range(n_draws * len(examples))]
+    draws = np.array(drawn, dtype=object).reshape(len(examples), n_draws)
+    values = defaultdict(list)
+    for written in draws.T:
+        for name, value in text_scores(examples, list(written), source).items():
+            values[name].append(value)
+    values["chrf_mbr"] = [  # a model chooses among as many
+        SCORES["chrf_mbr"].of(mbr_statistics(examples, [*draws[:, i : i + n_samples].flat])).value
+        for i in range(0, n_draws - n_samples + 1, n_samples)
+    ]
+    floor = {name: float(np.mean(v)) for name, v in values.items()}
+    return floor | {f"{name}_sd": float(np.std(v)) for name, v in values.items() if len(v) > 1}

@@ -1,0 +1,54 @@
+"""What is said of the sonnets' metrics: how each is computed, compared and shown.
+
+The margins are a matter of taste that is better stated than hidden: a hundredth of a bit per
+character, half a point of chrF.
+"""
+
+from tasks.base import Score, ratio
+from tasks.chrf import mean_chrf_score
+from tasks.likelihood import BITS_PER_CHAR
+
+SCORES = {
+    "bits_per_char": BITS_PER_CHAR,
+    "chrf": Score(mean_chrf_score, short="chrF", long="chrF, whole sonnet", margin=0.5, decimals=2),
+    "chrf_generated": Score(
+        mean_chrf_score, short="chrF generated", long="chrF, generated lines alone", decimals=2
+    ),
+    "chrf_mbr": Score(
+        mean_chrf_score,
+        short="chrF MBR",
+        long="chrF of the minimum-Bayes-risk sample, whole sonnet",
+        decimals=2,
+    ),
+    "preference_accuracy": Score(
+        ratio,
+        short="preferred %",
+        long="gold preferred to it with two lines swapped, %",
+        factor=100,
+        decimals=1,
+    ),
+    "copy_rate": Score(
+        ratio,
+        short="copied %",
+        long="word 5-grams from training sonnets, %",
+        larger_is_better=False,
+        factor=100,
+        decimals=1,
+    ),
+    "longest_copy": Score(
+        ratio,
+        short="longest copy",
+        long="longest copied run, words",
+        larger_is_better=False,
+        decimals=1,
+    ),
+    "lines": Score(
+        ratio, short="14 lines %", long="samples with all fourteen lines, %", factor=100, decimals=1
+    ),
+    "rhyme": Score(
+        ratio, short="rhymes %", long="pairs of lines that rhyme, %", factor=100, decimals=1
+    ),
+    "syllables": Score(
+        ratio, short="syllables %", long="lines of 9 to 11 syllables, %", factor=100, decimals=1
+    ),
+}
