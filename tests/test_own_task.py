@@ -32,7 +32,7 @@ class OppositeTask(Task):
             short="kilobits/word",
             long="thousand bits of the right word",
             larger_is_better=False,
-            margin=1.25,
+            margin=2.75,
             factor=1000,
             decimals=1,
         )
@@ -110,7 +110,7 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, tmp_path, ca
     (claim,) = [line for line in text.splitlines() if line.startswith("| full: DPO after epoch 1")]
     assert "| kilobits/word |" in claim
     assert "cannot be told" in claim
-    assert "differences both smaller and larger than 1250.0" in claim  # the margin
+    assert "differences both smaller and larger than 2750.0" in claim  # the margin
     assert "words with an opposite" in claim  # how many would tell
     assert "| floor: any word | 40000.0 |" in text
 
