@@ -67,11 +67,11 @@ class Score:
         return self.factor == 100
 
     def of(self, statistics: np.ndarray) -> "Metric":
-        """The metric that these addends (units, K) make."""
+        """Return the metric that these addends (units, K) make."""
         return Metric(statistics, self.function, self.larger_is_better)
 
     def show(self, value: float) -> str:
-        """A recorded value, or a difference of two, as people read it."""
+        """Return a recorded value, or a difference of two, as people read it."""
         return f"{self.factor * value:.{self.decimals}f}{self.suffix}"
 
 
@@ -118,7 +118,7 @@ class Draws:
     n_samples: int  # completions of each prompt, for makers that choose among several
 
     def sample(self, prompts: list[str]) -> list[str]:
-        """A completion of each prompt by the policy, sampled as for the task's evaluation."""
+        """Return the policy's completion of each prompt, sampled as for the evaluation."""
         return self.task.sample(self.model, self.tokenizer, prompts, generator=self.generator)
 
 
@@ -150,27 +150,27 @@ class Task:
     skipped: dict[str, Counter[str]] = {}  # what could not be used: file -> reason -> rows
 
     def examples(self, split: str) -> list[Example]:
-        """The examples of "train", "dev" or "test"."""
+        """Return the examples of "train", "dev" or "test"."""
         raise NotImplementedError
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
     ) -> Evaluation:
-        """The metrics of `model` on a split; sampling draws from `generator`."""
+        """Return the metrics of `model` on a split; sampling draws from `generator`."""
         raise NotImplementedError
 
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
     ) -> list[str]:
-        """A completion of each prompt; only pairs made of the policy's samples ask for it."""
+        """Return a completion of each prompt; only pairs made of samples ask for it."""
         raise NotImplementedError
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
-        """What no learning at all scores: name of the floor -> metric -> value."""
+        """Return what no learning at all scores: name of the floor -> metric -> value."""
         return {}
 
     def ceilings(self, split: str) -> dict[str, dict[str, float]]:
-        """What the right text itself scores, where that says something: name -> metric -> value."""
+        """Return what the right text itself scores: name of the ceiling -> metric -> value."""
         return {}
 
 

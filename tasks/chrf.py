@@ -18,7 +18,7 @@ METRIC = CHRF(char_order=ORDERS, word_order=0, beta=BETA)
 
 
 def chrf_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """The n-gram counts of N texts: (N, 18), for each order those written, wanted and matched."""
+    """Return the n-gram counts of N texts: (N, 18), by order those written, wanted, matched."""
     return np.array(
         [
             METRIC._compute_segment_statistics(hypothesis, _ngrams(reference))
@@ -33,7 +33,7 @@ def _ngrams(reference: str) -> dict:
 
 
 def chrf_score(sums: np.ndarray) -> np.ndarray:
-    """Corpus chrF, 0 to 100, of counts summed over a corpus: (..., 18) -> (...).
+    """Return corpus chrF, 0 to 100, of counts summed over a corpus: (..., 18) -> (...).
 
     Precision and recall are averaged over the orders that occur on both sides, then combined.
     """
@@ -48,12 +48,12 @@ def chrf_score(sums: np.ndarray) -> np.ndarray:
 
 
 def mean_chrf_score(sums: np.ndarray) -> np.ndarray:
-    """The mean corpus chrF of n samples of each text, side by side: (..., n * 18) -> (...)."""
+    """Return the mean corpus chrF of n samples of each text: (..., n * 18) -> (...)."""
     return chrf_score(sums.reshape(*sums.shape[:-1], -1, COUNTS)).mean(axis=-1)
 
 
 def chrf_between(texts: Sequence[str]) -> np.ndarray:
-    """chrF of each of N texts (row) with each of them as the reference (column): (N, N)."""
+    """Return chrF of each of N texts (row) against each of them (column): (N, N)."""
     counts = np.empty((len(texts), len(texts), ORDERS, 3))
     for order in range(ORDERS):
         ngrams = [extract_char_ngrams(text, order + 1) for text in texts]

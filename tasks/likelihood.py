@@ -13,7 +13,7 @@ from objectives import sequence_logps
 from objectives.sequences import sequence_batch, tokenise
 from tasks.base import Example, Metric, Score, ratio
 
-SCORING_BATCH = 8  # sonnets scored together; their logits take 0.2 GB in GPT-2's vocabulary
+SCORING_BATCH = 8  # texts scored together; their logits take 0.2 GB in GPT-2's vocabulary
 BITS_PER_CHAR = Score(
     ratio,
     short="bits/char",
@@ -24,10 +24,10 @@ BITS_PER_CHAR = Score(
 
 
 def bits_per_char(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> Metric:
-    """How surprising the completions are: bits (end-of-text's included) per character.
+    """Return how surprising the completions are, in bits (end-of-text's included) per character.
 
     Unlike a loss per token it compares models with different vocabularies. Raises InputError when
-    a sonnet is longer than the model's context.
+    an example is longer than the model's context.
     """
     bits = completion_bits(model, tokenizer, examples)
     characters = [len(example.completion) for example in examples]
@@ -35,15 +35,15 @@ def bits_per_char(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> 
 
 
 def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> np.ndarray:
-    """-log2 p(completion and end-of-text | prompt) of each example: (N,).
+    """Return -log2 p(completion and end-of-text | prompt) of each example: (N,).
 
-    Raises InputError when a sonnet is longer than the model's context.
+    Raises InputError when an example is longer than the model's context.
     """
     n_positions, device = model.config.n_positions, model.wte.weight.device
     sequences = tokenise(examples, tokenizer, n_positions=n_positions, end_of_text=True)
     if sequences.truncated:
         raise InputError(
-            f"a sonnet of {sequences.lengths.max()} tokens or more does not fit into a context of "
+            f"{sequences.lengths.max()} tokens or more of an example do not fit into a context of "
             f"{n_positions}; expected a model with a longer one"
         )
     nats = []
@@ -62,7 +62,7 @@ def preferred(
     corruptions: list[list[str]],
     gold_bits: np.ndarray,
 ) -> np.ndarray:
-    """How often each completion is likelier than its n corruptions, and n: (N, 2).
+    """Return how often each completion is likelier than its n corruptions, and n: (N, 2).
 
     `gold_bits` (N,) are the completions' own, which `completion_bits` found.
     """

@@ -9,7 +9,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte-order mark.
+    """Return the text of a UTF-8 file, with or without a byte-order mark.
 
     Raises InputError, which names the line, when the file is missing or is not UTF-8.
     """
@@ -28,5 +28,5 @@ def read_text(path: Path) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation but for apostrophes inside a word."""
+    """Return the words of a text in lower case, without punctuation but inner apostrophes."""
     return _WORD.findall(text.lower().replace("’", "'"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import floors, parameterization
+from experiments import floors, parameterization, reproduce
 from experiments.data_scale import DataScaleStudy
 from experiments.dpo_hyperparameters import DPOHyperparametersStudy
 from experiments.handoff_grid import HandoffGridStudy
@@ -58,6 +58,7 @@ def test_a_comparison_reports_every_arm_and_claim(model, tmp_path):
     page = (tmp_path / "parameterization-sonnet" / "report.html").read_text()
     for claim in comparison(model, tmp_path).claims():
         assert claim.text in text and claim.text in page
+    assert "Feng and Yang" in text and "arxiv.org/abs/2603.20100" in page
     for floor in ("random sonnet", "random lines", "nearest sonnet", "prompt only", "gold"):
         assert floor in text
     for target in re.findall(r"\]\(([^)]+)\)", text):
@@ -176,6 +177,30 @@ def test_every_experiment_names_its_arms_once():
         study.check()
         names = {arm.name for arm in study.arms()}
         assert {name for claim in study.claims() for name in (claim.a, claim.b)} <= names
+
+
+@pytest.mark.parametrize("study", [PairConstructionStudy, DPOHyperparametersStudy])
+def test_a_handoff_at_0_is_dpo_alone(study):
+    for given, expected in ((0, 0), (2, 2), (None, 3)):
+        arms = study(epochs=10, switch_epoch=given).arms()
+        assert {arm.config.switch_epoch for arm in arms} == {expected}
+
+
+def test_the_constructions_are_told_as_before():
+    assert PairConstructionStudy().question == (
+        "One handoff, one loss; only the construction differs. V1 gold-vs-sample, "
+        "V2 gold-vs-corrupted, V3 best-vs-worst of several samples by chrF."
+    )
+
+
+def test_every_task_has_a_plan_of_its_own_and_the_flags_are_flat(monkeypatch):
+    seen = []
+    monkeypatch.setattr(reproduce, "run", seen.append)
+    reproduce.main(["--sonnet.epochs", "3", "--paraphrase.experiments", "data_scale"])
+    (config,) = seen
+    assert config.plan("sonnet").epochs == 3 and config.plan("paraphrase").epochs == 10
+    assert config.plan("paraphrase").experiments == ("data_scale",)
+    assert config.plan("sonnet").experiments == tuple(reproduce.EXPERIMENTS)
 
 
 def test_a_dry_run_estimates_and_does_nothing(model, tmp_path, capsys):

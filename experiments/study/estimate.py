@@ -43,7 +43,7 @@ def print_plan(configs: Sequence[Config], jobs: int) -> None:
 
 
 def _measure(config: Config) -> dict[str, float]:
-    """Seconds per step of each phase and per dev example, from a tiny run of the same kind."""
+    """Return seconds per step of each phase and per dev example, from a tiny run of the kind."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         result = run(
             replace(
@@ -66,7 +66,7 @@ def _measure(config: Config) -> dict[str, float]:
 
 
 def _sizes(config: Config) -> dict[str, int]:
-    """Examples of each split that a run reads."""
+    """Return the number of examples of each split that a run reads."""
     task = make_task(config)
     return {split: len(task.examples(split)) for split in ("train", "dev")}
 

@@ -28,7 +28,7 @@ MEANING = (
 
 
 def pair_blocks(results: Sequence[ArmResult]) -> list[Block]:
-    """A row per arm with preference pairs; nothing where all of them are the same in numbers."""
+    """Return a table of the arms with pairs; nothing where all are the same in numbers."""
     made = {
         result.name: _mean_statistics(result)
         for result in results

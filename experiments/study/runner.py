@@ -55,7 +55,7 @@ def run_all(configs: Sequence[Config], jobs: int) -> None:
 
 
 def finished(config: Config) -> bool:
-    """Whether the run is done; raises InputError if its folder holds another or a damaged one."""
+    """Return whether the run is done; InputError if its folder holds another or a damaged one."""
     if not (config.out / "run.json").exists():
         return False
     record = read_record(config.out / "run.json")
@@ -86,7 +86,7 @@ def _run(config: Config) -> None:
 
 
 def _start_method() -> BaseContext:
-    """Processes that share nothing with this one, from a server that has imported torch once."""
+    """Return how to start processes that share nothing: from a server that imported torch once."""
     if "forkserver" not in get_all_start_methods():  # Windows
         return get_context("spawn")
     context = get_context("forkserver")
@@ -95,7 +95,7 @@ def _start_method() -> BaseContext:
 
 
 def _start_worker(threads: int) -> None:
-    """A worker's share of the cores; and it dies with the study, whose restart wants its run."""
+    """Take a share of the cores, and die with the study, whose restart wants the run."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -20,7 +20,7 @@ class SeedNoise(NamedTuple):
     degrees_of_freedom: int  # 0 where no arm ran with two seeds
 
     def error(self, seeds: Sequence[int]) -> float:
-        """The standard error of a mean over S seeds, or of the difference of two such means."""
+        """Return the standard error of a mean over S seeds, or of the difference of two such."""
         return self.sd * math.sqrt(sum(1 / S for S in seeds))
 
 
@@ -61,7 +61,7 @@ class Needed(NamedTuple):
 
 
 def paired_difference(metric: Metric, baseline: Metric) -> Metric:
-    """The score of `metric` minus that of `baseline`, on the same units, as a metric itself.
+    """Return the score of `metric` minus that of `baseline`, on the same units, as a metric itself.
 
     Its bootstrap interval draws a unit for both sides at once. What makes a sonnet hard for both
     then cancels, so the interval of a difference is often narrower than either side's own.
@@ -75,7 +75,7 @@ def paired_difference(metric: Metric, baseline: Metric) -> Metric:
 
 
 def seed_mean(metrics: Sequence[Metric]) -> Metric:
-    """The mean score of an arm's S seeds on the same units, as a metric itself."""
+    """Return the mean score of an arm's S seeds on the same units, as a metric itself."""
     ends = np.cumsum([metric.statistics.shape[1] for metric in metrics])
 
     def score(sums: np.ndarray) -> np.ndarray:  # (..., S * K) -> (...)
@@ -88,7 +88,7 @@ def seed_mean(metrics: Sequence[Metric]) -> Metric:
 
 
 def pooled_seed_noise(arms: Iterable[Sequence[Metric]]) -> SeedNoise:
-    """The standard deviation of the score over seeds, pooled over the arms with two or more.
+    """Return the standard deviation of the score over seeds, pooled over the arms with two or more.
 
     Three seeds of one arm say little (2 degrees of freedom); those of ten arms, if alike, much.
     """
@@ -103,7 +103,7 @@ def pooled_seed_noise(arms: Iterable[Sequence[Metric]]) -> SeedNoise:
 def arm_interval(
     metrics: Sequence[Metric], noise: SeedNoise, generator: np.random.Generator
 ) -> tuple[float, float]:
-    """The 95 % interval of an arm's score, over units and seeds: as `compare`, for one arm."""
+    """Return the 95 % interval of an arm's score, over units and seeds: `compare` for one arm."""
     _check(metrics)
     replicates, _ = _replicates(seed_mean(metrics), noise, (len(metrics),), generator)
     return middle(replicates)
@@ -112,7 +112,7 @@ def arm_interval(
 def compare(
     a: Sequence[Metric], b: Sequence[Metric], noise: SeedNoise, generator: np.random.Generator
 ) -> Difference:
-    """The difference of two arms, S_a seeds against S_b on the same units, and how sure it is.
+    """Return the difference of two arms, S_a seeds against S_b on the same units.
 
     A paired bootstrap over units, with the seeds as the outer level. A replicate draws units with
     replacement, the same for every seed of both arms, and adds what other seeds might change:
@@ -149,7 +149,7 @@ def compare(
 
 
 def needed(difference: Difference, effect: float) -> Needed:
-    """What would bring the half-width of the interval below `effect` (in the metric's units).
+    """Return what would bring the interval's half-width below `effect` (in the metric's units).
 
     Either more examples with today's seeds, or more seeds of both arms with today's examples;
     today's numbers where the interval is narrow enough. The half-width is the root of the summed
@@ -181,7 +181,7 @@ def needed(difference: Difference, effect: float) -> Needed:
 
 
 def t_quantile(degrees_of_freedom: int) -> float:
-    """The 97.5 % quantile of Student's t: 12.71, 4.30, 3.18, ... towards 1.96.
+    """Return the 97.5 % quantile of Student's t: 12.71, 4.30, 3.18, ... towards 1.96.
 
     Its density is proportional to cos(angle)^(df - 1) in angle = arctan(t / sqrt(df)).
     """
@@ -195,7 +195,7 @@ def t_quantile(degrees_of_freedom: int) -> float:
 def _replicates(
     metric: Metric, noise: SeedNoise, seeds: tuple[int, ...], generator: np.random.Generator
 ) -> tuple[np.ndarray, float]:
-    """What other units and other seeds might have given (RESAMPLES,), and the units' error."""
+    """Return what other units and seeds might have given (RESAMPLES,), and the units' error."""
     units = len(metric.statistics)
     deviations = resampled_scores(metric, generator) - metric.value
     # n draws among n units spread as if their mean were known, which is too little by (n - 1) / n;
@@ -209,7 +209,7 @@ def _replicates(
 
 
 def _least_above(number: int, enough: Callable[[int], bool]) -> int:
-    """The least whole number above `number` that is enough: by doubling, then by halving."""
+    """Return the least whole number above `number` that is enough: by doubling, then by halving."""
     low, high = number, number + 1
     while not enough(high):
         low, high = high, 2 * high

@@ -22,7 +22,7 @@ def judge(
     unit: str,
     show: Callable[[float], str],
 ) -> Verdict:
-    """Whether arm a is better than arm b ("more"), or as good ("same"), by the 95 % interval.
+    """Return whether arm a is better than b ("more"), or as good ("same"), by the 95 % interval.
 
     `margin` > 0 is the smallest difference that matters, in the metric's units. `floors` are what
     no learning scores on this metric, name -> value; `unit` names the examples ("sonnets"); `show`
@@ -107,7 +107,7 @@ def _verdict(word: str, reason: str) -> Verdict:
 def _floor_reached(
     difference: Difference, floors: Mapping[str, float], show: Callable[[float], str]
 ) -> str | None:
-    """The highest floor, in a sentence, if it reaches the better arm's score."""
+    """Return the highest floor, in a sentence, if it reaches the better arm's score."""
     if not floors:
         return None
     best = max if difference.larger_is_better else min
@@ -122,7 +122,7 @@ def _floor_reached(
 
 
 def _lead_interval(difference: Difference) -> tuple[float, float]:
-    """The interval of a's lead: turned round where smaller is better."""
+    """Return the interval of a's lead: turned round where smaller is better."""
     if difference.larger_is_better:
         return difference.low, difference.high
     return -difference.high, -difference.low
@@ -134,7 +134,7 @@ def _lead(difference: Difference, show: Callable[[float], str]) -> str:
 
 
 def _remedy(difference: Difference, effect: float, unit: str) -> str:
-    """What would bring the half-width below `effect`, in numbers rounded up to two figures."""
+    """Return what would bring the half-width below `effect`, rounded up to two figures."""
     more = needed(difference, min(effect, (difference.high - difference.low) / 2))
     ways = []
     if more.examples is not None:

@@ -59,7 +59,7 @@ class QuestionPair(NamedTuple):
 
 
 def split_file(data: Path | None, split: str) -> tuple[Path, bool]:
-    """The file that holds a split, and whether it holds nothing else.
+    """Return the file that holds a split, and whether it holds nothing else.
 
     Without `data` it is the course's file, fetched on first use. Raises InputError when `data` is
     neither a file nor a folder with the official file or the course's.
@@ -81,7 +81,7 @@ def split_file(data: Path | None, split: str) -> tuple[Path, bool]:
 
 
 def read_pairs(path: Path) -> tuple[list[QuestionPair], Counter[str]]:
-    """The pairs of a tab-separated file, and reason -> lines that could not be used.
+    """Return the pairs of a tab-separated file, and reason -> lines that could not be used.
 
     White space inside questions, line breaks included, becomes single spaces. Raises InputError
     when the file is not what it should be.
@@ -110,7 +110,7 @@ def read_pairs(path: Path) -> tuple[list[QuestionPair], Counter[str]]:
 
 
 def _columns(path: Path, header: list[str]) -> list[int]:
-    """Where the two questions and the label stand."""
+    """Return where the two questions and the label stand."""
     for first, second in QUESTION_COLUMNS:
         names = [first, second, LABEL_COLUMN]
         if set(names) <= set(header):
@@ -128,7 +128,7 @@ def _columns(path: Path, header: list[str]) -> list[int]:
 
 
 def _pair(row: list[str], columns: list[int], n_columns: int) -> QuestionPair | str:
-    """The pair in a row, or why there is none."""
+    """Return the pair in a row, or why there is none."""
     if len(row) != n_columns:
         return "wrong number of fields"
     first, second, label = (row[column] for column in columns)

@@ -35,7 +35,7 @@ SHOWN = 3  # pairs among the samples
 
 
 def right_vs_wrong(examples: list[Example], draws: Draws) -> list[PreferencePair]:
-    """The right answer against the other one; nothing is drawn and no model is asked."""
+    """Prefer the right answer to the other one; nothing is drawn and no model is asked."""
     other = {YES: NO, NO: YES}
     return [PreferencePair(prompt, answer, other[answer]) for prompt, answer in examples]
 
@@ -75,7 +75,7 @@ class ParaphraseTask(Task):
         return SPLITS[:2] if one_split else SPLITS
 
     def pairs(self, split: str) -> list[QuestionPair]:
-        """The question pairs of a split; its file is read when it is first asked for."""
+        """Return the question pairs of a split; its file is read when it is first asked for."""
         check_split(split)
         if split not in self._pairs:
             self._read(*split_file(self.data, split), split)
@@ -93,17 +93,18 @@ class ParaphraseTask(Task):
             self._pairs[name] = chosen
 
     def examples(self, split: str) -> list[Example]:
-        """One question pair each, its right answer the completion."""
+        """Return one example for each question pair, its right answer the completion."""
         return [Example(_prompt(p), YES if p.duplicate else NO) for p in self.pairs(split)]
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
     ) -> Evaluation:
-        """Accuracy, macro F1, mean nats of the right answer, calibration; `generator` is not used.
+        """Return accuracy, macro F1, mean nats of the right answer, and the calibration error.
 
         The prediction is the likelier of the two answers; should they tie, it is " no".
         "calibration_error" is how far the probability of yes, of the two answers, is from the
-        share of duplicates, on average over ten bins of it (Naeini et al., 2015).
+        share of duplicates, on average over ten bins of it (Naeini et al., 2015). Nothing is
+        drawn from `generator`.
         """
         pairs = self.pairs(split)
         logps = answer_logps(model, tokenizer, [_prompt(pair) for pair in pairs])
@@ -121,7 +122,7 @@ class ParaphraseTask(Task):
         )
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
-        """Scores without a model, learnt on the training pairs; `generator` is not used.
+        """Return scores without a model, learnt on the training pairs; `generator` is not used.
 
         "majority class" always gives the commoner answer. "word overlap" says yes from a certain
         share of common words on, the share that classifies most training pairs rightly.
@@ -144,7 +145,7 @@ class ParaphraseTask(Task):
 
 
 def answer_logps(model: GPT, tokenizer: Tokenizer, prompts: list[str]) -> np.ndarray:
-    """log p of the answers yes and no after each prompt, in nats: (N, 2)."""
+    """Return log p of the answers yes and no after each prompt, in nats: (N, 2)."""
     device, n_positions = model.wte.weight.device, model.config.n_positions
     yes = tokenise(
         [(prompt, YES) for prompt in prompts], tokenizer, n_positions=n_positions, end_of_text=False
@@ -163,13 +164,13 @@ def _prompt(pair: QuestionPair) -> str:
 
 
 def _show(pair: QuestionPair, predicted: bool) -> str:
-    """A pair to look at."""
+    """Return a pair to look at."""
     answer, prediction = YES if pair.duplicate else NO, YES if predicted else NO
     return f"{_prompt(pair)}\n  answer:{answer}, predicted:{prediction}"
 
 
 def _overlaps(pairs: list[QuestionPair]) -> np.ndarray:
-    """The share of words, of all in either question, that are in both (Jaccard): (N,)."""
+    """Return the share of words, of all in either question, that are in both (Jaccard): (N,)."""
 
     def overlap(pair: QuestionPair) -> float:
         first, second = (set(re.findall(r"\w+", text.lower())) for text in pair[:2])
@@ -179,7 +180,7 @@ def _overlaps(pairs: list[QuestionPair]) -> np.ndarray:
 
 
 def _best_threshold(values: np.ndarray, positive: np.ndarray) -> float:
-    """The value from which on "positive" is right most often, the lowest such."""
+    """Return the value from which on "positive" is right most often, the lowest such."""
     candidates, place = np.unique(values, return_inverse=True)
     positives = np.bincount(place, weights=positive)  # at each candidate
     negatives = np.bincount(place, weights=~positive)

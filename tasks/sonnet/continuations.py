@@ -15,7 +15,7 @@ from tasks.sonnet.shakespeare import LINES
 def text_statistics(
     examples: list[Example], written: list[str], training: Source
 ) -> dict[str, np.ndarray]:
-    """The addends of each metric, (N, K), of n continuations of each of N examples.
+    """Return the addends of each metric, (N, K), of n continuations of each of N examples.
 
     The continuations of one example stand side by side in `written`; `training` is what they may
     have copied. "chrf" compares whole sonnets, the given lines included, as the course does;
@@ -46,7 +46,7 @@ def text_statistics(
 
 
 def mbr_statistics(examples: list[Example], written: list[str]) -> np.ndarray:
-    """The chrF counts (N, 18) of whole sonnets with the best of each example's continuations.
+    """Return the chrF counts (N, 18) of whole sonnets, each with its best continuation.
 
     The best is the minimum-Bayes-risk choice, which does not look at the gold lines.
     """

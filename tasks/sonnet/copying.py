@@ -17,7 +17,7 @@ class Source(NamedTuple):
 
 
 def copying_source(texts: Iterable[str]) -> Source:
-    """The source that these texts are."""
+    """Return the source that these texts are."""
     source = Source(set(), {})
     number = 0
     for text in texts:
@@ -30,7 +30,7 @@ def copying_source(texts: Iterable[str]) -> Source:
 
 
 def copied_runs(text: str, source: Source) -> list[int]:
-    """For each word of a text, the longest run of words up to it that one text of a source has."""
+    """Return, for each word of a text, the longest run up to it that a source's text has."""
     longest = []
     runs: dict[int, int] = {}  # number of a word in the source -> words copied up to it, 2 or more
     before = ""
@@ -43,5 +43,5 @@ def copied_runs(text: str, source: Source) -> list[int]:
 
 
 def copied_ngrams(runs: Sequence[int]) -> tuple[int, int]:
-    """How many n-grams of NGRAM words were copied and how many there are, of `copied_runs`."""
+    """Return how many n-grams of NGRAM words were copied, of how many, from `copied_runs`."""
     return sum(run >= NGRAM for run in runs), max(0, len(runs) - NGRAM + 1)

@@ -11,7 +11,7 @@ _LAST_WORD = re.compile(r"(.*?)([\w'’]*)(\W*)")  # what stands before it, itse
 
 
 def corrupt(text: str, generator: torch.Generator) -> str:
-    """The lines of a text shuffled, and then their last words shuffled among the lines.
+    """Return the lines of a text shuffled, and then their last words shuffled among the lines.
 
     Punctuation stays where its line went. No line is new in length or vocabulary, so what is left
     to tell the two texts apart is sense and rhyme.
@@ -23,7 +23,7 @@ def corrupt(text: str, generator: torch.Generator) -> str:
 
 
 def swap_two_lines(text: str, generator: torch.Generator) -> str:
-    """The text with two of its lines, which differ, in each other's place.
+    """Return the text with two of its lines, which differ, in each other's place.
 
     Every such pair of lines is equally likely. What is left to tell the two texts apart is sense
     across lines and the order of the rhymes. A metric asks for that because `corrupt` is too

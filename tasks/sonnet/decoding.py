@@ -11,5 +11,5 @@ from tasks.chrf import chrf_between
 
 
 def minimum_bayes_risk(texts: Sequence[str]) -> int:
-    """The number of the text with the highest mean chrF against all, the first of equals."""
+    """Return the number of the text with the highest mean chrF against all, the first of equals."""
     return int(chrf_between(texts).mean(axis=1).argmax())

@@ -20,7 +20,7 @@ _SPELT_ENDING = re.compile(r"[aeiouy]+[^aeiouy]*e?$")
 
 
 def rhyming_pairs(lines: Sequence[str], given: int) -> tuple[int, int]:
-    """How many pairs of lines rhyme as they should, and how many should.
+    """Return how many pairs of lines rhyme as they should, and how many should.
 
     Pairs among the `given` first lines are left out. A missing line does not rhyme.
     """
@@ -32,7 +32,7 @@ def rhyming_pairs(lines: Sequence[str], given: int) -> tuple[int, int]:
 
 
 def rhymes(first: str, second: str) -> bool:
-    """Whether two words, in lower case, sound the same from the last stressed vowel on.
+    """Return whether two words, in lower case, sound the same from the last stressed vowel on.
 
     One pronunciation of each has to. If the dictionary lacks either, both are compared from the
     last group of vowels on as they are spelt, a final e taken as silent. No word rhymes with
@@ -49,12 +49,12 @@ def rhymes(first: str, second: str) -> bool:
 
 
 def metrical_lines(lines: Sequence[str]) -> tuple[int, int]:
-    """How many lines have 9 to 11 syllables, and how many lines there are."""
+    """Return how many lines have 9 to 11 syllables, and how many lines there are."""
     return sum(syllables(line) in SYLLABLES for line in lines), len(lines)
 
 
 def syllables(line: str) -> int:
-    """The syllables of a line, each word's by its first pronunciation in the dictionary.
+    """Return the syllables of a line, by each word's first pronunciation in the dictionary.
 
     Words it lacks have one for each group of vowels, a final e taken as silent, and one at least.
     """
@@ -69,7 +69,7 @@ def _syllables(word: str) -> int:
 
 
 def _phones(word: str) -> list[str]:
-    """The pronunciations of a word; "lov'd" is looked up as "loved" where it must be."""
+    """Return the pronunciations of a word; "lov'd" is looked up as "loved" where it must be."""
     found = pronouncing.phones_for_word(word)
     if not found and word.endswith("'d"):
         found = pronouncing.phones_for_word(word[:-2] + "ed")

@@ -13,7 +13,7 @@ PACKAGED = Path(__file__).parent / "data" / "sonnets.txt"
 
 
 def read_sonnets(data: str | Path | None = None) -> dict[int, list[str]]:
-    """Number -> lines, without indentation, of the sonnets in the package or in a folder.
+    """Return number -> lines, without indentation, of the sonnets in the package or in a folder.
 
     Raises InputError for a folder without the course's files and for files without sonnets.
     """
@@ -30,7 +30,7 @@ def read_sonnets(data: str | Path | None = None) -> dict[int, list[str]]:
 
 
 def _parse(path: Path) -> dict[int, list[str]]:
-    """Sonnets as the course writes them: a title, then each one's number above its lines."""
+    """Return the sonnets of a course's file: a title, then each one's number above its lines."""
     sonnets: dict[int, list[str]] = {}
     for line_number, line in enumerate(read_text(path).splitlines(), start=1):
         line = line.strip()

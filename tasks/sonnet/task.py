@@ -75,7 +75,7 @@ class SonnetTask(Task):
         self.top_p = top_p
 
     def examples(self, split: str) -> list[Example]:
-        """Three lines and the lines that follow, each line with the newline that ends it."""
+        """Return three lines and those that follow, each line with the newline that ends it."""
         check_split(split)
         numbers = NUMBERS[split]
         sonnets = [self.sonnets[number] for number in numbers if number in self.sonnets]
@@ -92,7 +92,7 @@ class SonnetTask(Task):
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
     ) -> Evaluation:
-        """What the model thinks of the gold lines, and what its own continuations are worth.
+        """Return what the model thinks of the gold lines, and what its continuations are worth.
 
         Of the gold: "bits_per_char", and "preference_accuracy", how often the model finds it
         likelier than with two lines swapped. Of the samples: chrF (`text_statistics` says of what),
@@ -120,7 +120,7 @@ class SonnetTask(Task):
         )
 
     def corruptions(self, examples: list[Example]) -> list[list[str]]:
-        """Each completion with two of its lines swapped, CORRUPTIONS times.
+        """Return each completion with two of its lines swapped, CORRUPTIONS times.
 
         They are part of the task as its sonnets are: the same for every model and seed. They are
         milder than the pairs "gold-vs-corrupted", which the untuned model gets right every time.
@@ -138,7 +138,7 @@ class SonnetTask(Task):
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
     ) -> list[str]:
-        """A sampled continuation of each prompt, up to end-of-text or the fourteenth line."""
+        """Return a continuation of each prompt, up to end-of-text or the fourteenth line."""
 
         def finished(new: list[int]) -> bool:
             complete, _, _ = tokenizer.decode(new).rpartition("\n")
@@ -160,7 +160,7 @@ class SonnetTask(Task):
         return [_text(_verses(text)[: LINES - GIVEN_LINES]) for text in texts]
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
-        """What texts score that no model wrote (`sonnet_floors`); "coin" is what a toss says."""
+        """Return what texts score that no model wrote (`sonnet_floors`), and a toss ("coin")."""
         texts = sonnet_floors(
             self.examples(split),
             self.examples("train"),
@@ -171,7 +171,7 @@ class SonnetTask(Task):
         return texts | {"coin": {"preference_accuracy": 0.5}}
 
     def ceilings(self, split: str) -> dict[str, dict[str, float]]:
-        """What Shakespeare's own lines score in place of samples."""
+        """Return what Shakespeare's own lines score in place of samples."""
         examples = self.examples(split)
         gold = text_scores(examples, [example.completion for example in examples], self._training)
         return {"gold": gold | {"preference_accuracy": 1.0}}
@@ -182,11 +182,11 @@ def _text(lines: list[str]) -> str:
 
 
 def _verses(text: str) -> list[str]:
-    """The lines of a text that are not blank."""
+    """Return the lines of a text that are not blank."""
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _show(prompt: str, continuation: str) -> str:
-    """A sonnet to look at, the given lines marked."""
+    """Return a sonnet to look at, the given lines marked."""
     given = [f"> {line}" for line in _verses(prompt)]
     return "\n".join(given + [f"  {line}" for line in _verses(continuation)])
