@@ -100,18 +100,19 @@ def _draw_score(ax: Axes, epochs: list[dict], floors: dict, name: str, score: Sc
         label="untuned",
     )
     heights = {floor: factor * scores[name] for floor, scores in floors.items() if name in scores}
-    _draw_floors(ax, heights)
+    draw_floors(ax, heights)
     ax.set_title(f"dev: {score.title}")
 
 
-def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
-    """Draw floors as dashed lines, and only name one far below, which would flatten the scores."""
+def draw_floors(ax: Axes, heights: dict[str, float]) -> None:
+    """Draw floors as dashed lines, and only name one far off, which would flatten the scores."""
     bottom, top = ax.get_ylim()
-    for floor, height in heights.items():
-        if height > bottom - 2 * (top - bottom):
+    reach = 2 * (top - bottom)
+    for title, height in heights.items():
+        if bottom - reach < height < top + reach:
             ax.axhline(height, color="#888888", linestyle="--", linewidth=1)
             ax.annotate(
-                f"floor: {floor}",
+                f"floor: {title}",
                 (1, height),
                 xycoords=("axes fraction", "data"),
                 xytext=(-3, 2),
@@ -119,13 +120,18 @@ def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
                 ha="right",
                 fontsize=7,
             )
-        else:
-            ax.annotate(
-                f"floor far below: {floor}, {height:.1f}",
-                (0.02, 0.03),
-                xycoords="axes fraction",
-                fontsize=7,
-            )
+    far = [
+        f"{title} {height:.1f}"
+        for title, height in heights.items()
+        if not bottom - reach < height < top + reach
+    ]
+    if far:
+        ax.annotate(
+            f"floors off the scale: {', '.join(far)}",
+            (0.02, 0.02),
+            xycoords="axes fraction",
+            fontsize=7,
+        )
 
 
 def _draw_rewards(ax: Axes, steps: list[dict]) -> None:

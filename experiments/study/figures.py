@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.run.curves import draw_floors
 from experiments.study.arms import Study
 from experiments.study.results import ArmResult
 from minigpt.files import replacing
@@ -45,7 +46,7 @@ def draw_epochs(results: Sequence[ArmResult], task: Task, floors: dict, path: Pa
         for i, result in enumerate(results):
             colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
             _draw_arm(ax, result, name, score, colour, style)
-        _draw_floors(
+        draw_floors(
             ax,
             {title: score.factor * floor[name] for title, floor in floors.items() if name in floor},
         )
@@ -75,36 +76,6 @@ def _draw_arm(
     switch = result.arm.config.switch_epoch
     if 0 < switch < epochs[-1] and switch in epochs:
         ax.plot(switch, mean[epochs.index(switch)], "D", color=colour, markersize=6)
-
-
-def _draw_floors(ax: Axes, heights: dict[str, float]) -> None:
-    """Draw floors as dashed lines, and only name one far off, which would flatten the scores."""
-    bottom, top = ax.get_ylim()
-    reach = 2 * (top - bottom)
-    for title, height in heights.items():
-        if bottom - reach < height < top + reach:
-            ax.axhline(height, color="#888888", linestyle="--", linewidth=1)
-            ax.annotate(
-                f"floor: {title}",
-                (1, height),
-                xycoords=("axes fraction", "data"),
-                xytext=(-3, 2),
-                textcoords="offset points",
-                ha="right",
-                fontsize=7,
-            )
-    far = [
-        f"{title} {height:.1f}"
-        for title, height in heights.items()
-        if not bottom - reach < height < top + reach
-    ]
-    if far:
-        ax.annotate(
-            f"floors off the scale: {', '.join(far)}",
-            (0.02, 0.02),
-            xycoords="axes fraction",
-            fontsize=7,
-        )
 
 
 def draw_heat_map(

@@ -26,7 +26,7 @@ def calibration_error(sums: np.ndarray) -> np.ndarray:
 
 
 # The margins are a matter of taste that is better stated than hidden: half a point.
-SCORES = {
+PARAPHRASE_SCORES = {
     "accuracy": Score(
         ratio, short="accuracy %", long="accuracy, %", margin=0.005, factor=100, decimals=2
     ),

@@ -23,7 +23,7 @@ from tasks.base import (
     check_split,
 )
 from tasks.paraphrase.quora import QuestionPair, read_pairs, split_file
-from tasks.paraphrase.scores import SCORES, answer_statistics, calibration_gaps
+from tasks.paraphrase.scores import PARAPHRASE_SCORES, answer_statistics, calibration_gaps
 
 # The prompt ends without a space because GPT-2's tokens begin with theirs: " yes" is one token
 # after "?", but two after "? ".
@@ -55,7 +55,7 @@ class ParaphraseTask(Task):
     judged = ("accuracy", "macro_f1")
     batch_size = 32
     tuning = {"epochs": 2, "train_examples": 4000, "dev_examples": 4000}
-    metrics = SCORES
+    metrics = PARAPHRASE_SCORES
     preferences = {"right-vs-wrong": right_vs_wrong}
     free_text = False
     end_of_text = False

@@ -9,7 +9,7 @@ from tasks.base import Example
 from tasks.chrf import chrf_between
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import Source
-from tasks.sonnet.scores import SCORES
+from tasks.sonnet.scores import SONNET_SCORES
 from tasks.sonnet.shakespeare import GIVEN_LINES, LINES
 
 FLOOR_DRAWS = 20
@@ -53,7 +53,7 @@ def text_scores(examples: list[Example], written: list[str], source: Source) -> 
     """Return what one continuation of each example scores, metric -> value."""
     found = text_statistics(examples, written, source)
     found["chrf_mbr"] = found["chrf"]  # there is nothing to choose from
-    return {name: SCORES[name].of(found[name]).value for name in found}
+    return {name: SONNET_SCORES[name].of(found[name]).value for name in found}
 
 
 def _drawn(
@@ -67,9 +67,11 @@ def _drawn(
     for written in draws.T:
         for name, value in text_scores(examples, list(written), source).items():
             values[name].append(value)
-    values["chrf_mbr"] = [  # a model chooses among as many
-        SCORES["chrf_mbr"].of(mbr_statistics(examples, [*draws[:, i : i + n_samples].flat])).value
-        for i in range(0, n_draws - n_samples + 1, n_samples)
+    choices = [  # a model chooses among as many
+        [*draws[:, i : i + n_samples].flat] for i in range(0, n_draws - n_samples + 1, n_samples)
+    ]
+    values["chrf_mbr"] = [
+        SONNET_SCORES["chrf_mbr"].of(mbr_statistics(examples, written)).value for written in choices
     ]
     floor = {name: float(np.mean(v)) for name, v in values.items()}
     return floor | {f"{name}_sd": float(np.std(v)) for name, v in values.items() if len(v) > 1}

@@ -8,7 +8,7 @@ from tasks.base import Score, ratio
 from tasks.chrf import mean_chrf_score
 from tasks.likelihood import BITS_PER_CHAR
 
-SCORES = {
+SONNET_SCORES = {
     "bits_per_char": BITS_PER_CHAR,
     "chrf": Score(mean_chrf_score, short="chrF", long="chrF, whole sonnet", margin=0.5, decimals=2),
     "chrf_generated": Score(

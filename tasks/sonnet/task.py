@@ -22,7 +22,7 @@ from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
 from tasks.sonnet.floors import sonnet_floors, text_scores
-from tasks.sonnet.scores import SCORES
+from tasks.sonnet.scores import SONNET_SCORES
 from tasks.sonnet.shakespeare import GIVEN_LINES, LINES, read_sonnets
 
 NUMBERS = {"train": range(1, 132), "dev": range(132, 144), "test": range(144, 155)}
@@ -45,7 +45,7 @@ class SonnetTask(Task):
     unit = "sonnets"
     headline = "bits_per_char"
     judged = ("bits_per_char", "chrf")
-    metrics = SCORES
+    metrics = SONNET_SCORES
     preferences = {
         "gold-vs-sample": gold_vs_sample,
         "gold-vs-corrupted": gold_vs_corrupted(corrupt),
