@@ -72,7 +72,7 @@ def _fill_in(config: Config) -> Config:
         "batch_size": task.batch_size,
         "sft_learning_rate": rates.sft * scale,
         "dpo_learning_rate": rates.dpo * scale,
-        "pairs": task.preferences[0],
+        "pairs": next(iter(task.preferences)),
         "device": device,
         "precision": "bf16" if device.startswith("cuda") else "fp32",
         "out": Path("runs", run_name(config)),
