@@ -11,6 +11,8 @@ from experiments.run.command import command_line
 from experiments.run.display import align, show_floor
 from experiments.run.seeds import numpy_generator
 from tasks import Task, get_task
+from tasks.paraphrase.lookup import leak
+from tasks.paraphrase.task import ParaphraseTask
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class FloorsConfig:
     split: str = "dev"
     """dev, or test where its right answers are known."""
     train_examples: int | None = None
-    """Learn the paraphrase floors from so many training examples only."""
+    """Learn the paraphrase floors from so many training pairs only, those of a run's limit."""
     seed: int = 0
     """Decides what the random floors draw."""
 
@@ -35,6 +37,8 @@ def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
     generator = numpy_generator(config.seed, "floors")
     rows = task.floors(config.split, generator=generator) | task.ceilings(config.split)
     print(table(rows, task))
+    if isinstance(task, ParaphraseTask):
+        print(leak(task.pairs("train"), task.pairs(config.split)))
     return rows
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from experiments import floors as floors_command
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from tasks import get_task
 from tasks.paraphrase import quora
-from tasks.paraphrase.quora import COURSE_FILES, OFFICIAL_FILE
+from tasks.paraphrase.lookup import Leak, leak, lookup
+from tasks.paraphrase.quora import COURSE_FILES, OFFICIAL_FILE, QuestionPair
 from tasks.paraphrase.scores import calibration_gaps
 from tasks.paraphrase.task import (
     NO,
@@ -323,6 +325,7 @@ def test_floors(tmp_path):
     floors = get_task("paraphrase", tmp_path).floors("dev", generator=np.random.default_rng(0))
     assert floors["majority class"] == {"accuracy": 4 / 6, "macro_f1": pytest.approx(0.4)}
     assert floors["word overlap"] == {"accuracy": 1.0, "macro_f1": 1.0}
+    assert [*floors] == ["majority class", "word overlap", "lookup"]
 
 
 def test_the_word_overlap_threshold_is_the_best(tmp_path):
@@ -348,3 +351,76 @@ def test_the_word_overlap_threshold_is_the_best(tmp_path):
     ]
     floors = get_task("paraphrase", tmp_path).floors("dev", generator=generator)
     assert floors["word overlap"]["accuracy"] == max(accuracies)
+
+
+TRAIN = [
+    QuestionPair("What is A?", "What is B?", True),
+    QuestionPair("what is a", "What is C?", True),
+    QuestionPair("What is D?", "What is E?", False),
+    QuestionPair("What is D?", "What is F?", False),
+    QuestionPair("What is G?", "What is H?", False),
+]
+
+
+@pytest.mark.parametrize(
+    "first, second, answer",
+    [
+        ("What is A?", "Who is new?", True),  # two training pairs, both duplicates
+        ("Who is new?", "WHAT is, a?", True),  # case and punctuation aside
+        ("What is D?", "Who is new?", False),
+        ("What is A?", "What is D?", False),  # two against two: the commoner label of training
+        ("What is A?", "What is E?", True),  # two duplicates against one other
+        ("Who is new?", "Who is old?", False),
+        ("A is what?", "Who is new?", False),  # the same words in another order are unseen
+    ],
+)
+def test_lookup_by_hand(first, second, answer):
+    assert lookup(TRAIN, [QuestionPair(first, second, True)]).tolist() == [answer]
+
+
+def random_pairs(n, seed):
+    generator = np.random.default_rng(seed)
+    return [
+        QuestionPair(f"q{a}?", f"q{b}?", bool(label))
+        for a, b, label in zip(*generator.integers(40, size=(2, n)), generator.integers(2, size=n))
+    ]
+
+
+def test_lookup_and_leak_follow_their_definitions():
+    train, pairs = random_pairs(30, seed=0), random_pairs(200, seed=1)
+    train = [pair for pair in train if pair.first != pair.second]
+    majority = sum(pair.duplicate for pair in train) > len(train) / 2
+    expected, seen = [], []
+    for pair in pairs:
+        labels = [t.duplicate for question in pair[:2] for t in train if question in t[:2]]
+        yes = sum(labels)
+        expected.append(majority if 2 * yes == len(labels) else 2 * yes > len(labels))
+        seen.append(sum(any(question in t[:2] for t in train) for question in pair[:2]))
+    assert lookup(train, pairs).tolist() == expected and len(set(seen)) == 3
+    both = [pair.duplicate for pair, n in zip(pairs, seen) if n == 2]
+    assert leak(train, pairs) == Leak(200, sum(n > 0 for n in seen), len(both), sum(both))
+
+
+def test_lookup_never_compares_the_questions():
+    """Which question stands first changes nothing, nor does what an unseen question says."""
+    train, pairs = random_pairs(30, seed=0), random_pairs(200, seed=1)
+    turned = [QuestionPair(pair.second, pair.first, pair.duplicate) for pair in pairs]
+    assert (lookup(train, turned) == lookup(train, pairs)).all()
+    alone = [pair._replace(second="Never seen?") for pair in pairs]
+    alike = [pair._replace(second=f"{pair.first} Never seen?") for pair in pairs]
+    assert (lookup(train, alone) == lookup(train, alike)).all()
+
+
+def test_the_floors_command_counts_the_leak(tmp_path, capsys):
+    for name in ("quora-train.csv", "quora-dev.csv"):
+        rows = [[i, pair.first, pair.second, int(pair.duplicate)] for i, pair in enumerate(TRAIN)]
+        write_table(tmp_path / name, COURSE_HEADER, rows)
+    rows = floors_command.run(floors_command.Config(task="paraphrase", data=tmp_path))
+    assert rows["lookup"] == {"accuracy": 1.0, "macro_f1": 1.0}  # it has seen every pair
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == (
+        "leak: of 5 pairs 100.0 % have a question seen in training and 100.0 % have both; "
+        "40.0 % of the latter are duplicates"
+    )
+    floors_command.run(floors_command.Config(task="paraphrase", data=tmp_path, train_examples=1))
+    assert "leak: of 5 pairs" in capsys.readouterr().out.splitlines()[-1]

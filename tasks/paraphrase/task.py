@@ -1,6 +1,5 @@
 """Paraphrase: do two questions ask the same thing? The answer is one token, " yes" or " no"."""
 
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasks.base import (
     Task,
     check_split,
 )
+from tasks.paraphrase.lookup import lookup, words
 from tasks.paraphrase.quora import QuestionPair, read_pairs, split_file
 from tasks.paraphrase.scores import PARAPHRASE_SCORES, answer_statistics, calibration_gaps
 
@@ -125,7 +125,8 @@ class ParaphraseTask(Task):
         """Return scores without a model, learnt on the training pairs; `generator` is not used.
 
         "majority class" always gives the commoner answer. "word overlap" says yes from a certain
-        share of common words on, the share that classifies most training pairs rightly.
+        share of common words on, the share that classifies most training pairs rightly. "lookup"
+        gives the commoner label of the training pairs that have either question.
         """
         train, pairs = self.pairs("train"), self.pairs(split)
         known = np.array([pair.duplicate for pair in train])
@@ -134,6 +135,7 @@ class ParaphraseTask(Task):
         predictions = {
             "majority class": np.full(len(pairs), 2 * known.sum() > len(known)),
             "word overlap": _overlaps(pairs) >= threshold,
+            "lookup": lookup(train, pairs),
         }
         return {
             name: {
@@ -173,7 +175,7 @@ def _overlaps(pairs: list[QuestionPair]) -> np.ndarray:
     """Return the share of words, of all in either question, that are in both (Jaccard): (N,)."""
 
     def overlap(pair: QuestionPair) -> float:
-        first, second = (set(re.findall(r"\w+", text.lower())) for text in pair[:2])
+        first, second = (set(words(text)) for text in pair[:2])
         return len(first & second) / max(1, len(first | second))
 
     return np.array([overlap(pair) for pair in pairs])
