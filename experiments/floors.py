@@ -11,8 +11,6 @@ from experiments.run.command import command_line
 from experiments.run.display import align, show_floor
 from experiments.run.seeds import numpy_generator
 from tasks import Task, get_task
-from tasks.paraphrase.lookup import leak
-from tasks.paraphrase.task import ParaphraseTask
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
     generator = numpy_generator(config.seed, "floors")
     rows = task.floors(config.split, generator=generator) | task.ceilings(config.split)
     print(table(rows, task))
-    if isinstance(task, ParaphraseTask):
-        print(leak(task.pairs("train"), task.pairs(config.split)))
+    if leak := task.leak(config.split):
+        print(leak)
     return rows
 
 

@@ -169,6 +169,10 @@ class Task:
         """Return what no learning at all scores: name of the floor -> metric -> value."""
         return {}
 
+    def leak(self, split: str) -> str | None:
+        """Return, in a sentence, what of a split training has seen; None where it cannot."""
+        return None
+
     def ceilings(self, split: str) -> dict[str, dict[str, float]]:
         """Return what the right text itself scores: name of the ceiling -> metric -> value."""
         return {}

@@ -21,7 +21,7 @@ from tasks.base import (
     Task,
     check_split,
 )
-from tasks.paraphrase.lookup import lookup, words
+from tasks.paraphrase.lookup import leak, lookup, words
 from tasks.paraphrase.quora import QuestionPair, read_pairs, split_file
 from tasks.paraphrase.scores import PARAPHRASE_SCORES, answer_statistics, calibration_gaps
 
@@ -144,6 +144,10 @@ class ParaphraseTask(Task):
             }
             for name, predicted in predictions.items()
         }
+
+    def leak(self, split: str) -> str:
+        """Return how many pairs have questions that the training pairs have too."""
+        return str(leak(self.pairs("train"), self.pairs(split)))
 
 
 def answer_logps(model: GPT, tokenizer: Tokenizer, prompts: list[str]) -> np.ndarray:
