@@ -69,7 +69,7 @@ def all_strings() -> list[str]:
     rng = random.Random(0)
     runs = [c * n for c in "a \n\t1!é'漢" for n in (1, 2, 3, 10, 99, 3000)]
     long_word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=20_000))
-    sonnets = files("tasks").joinpath("data/sonnets.txt").read_text(encoding="utf-8")
+    sonnets = files("tasks.sonnet").joinpath("data/sonnets.txt").read_text(encoding="utf-8")
     return [
         "", *runs, long_word, " " + long_word, *sonnets.splitlines(), sonnets,
         *CONTRACTIONS, *EMOJI, *NUMBERS, *SPACES,
