@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -170,3 +171,10 @@ def test_functions_are_short():
     ]
     assert len(lengths) > 500
     assert [(name, lines) for name, lines in lengths if lines > LONGEST_FUNCTION] == []
+
+
+def test_the_hooks_and_ci_lint_with_the_same_ruff():
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (pinned,) = re.findall(r"^ruff==(.+)$", constraints, re.MULTILINE)
+    assert re.findall(r"rev: v(\S+)", hooks) == [pinned]
