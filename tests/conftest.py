@@ -10,7 +10,7 @@ def oracle(name: str):
     """Import an independent implementation to test against.
 
     Without it the test module is skipped by name; in CI a missing oracle is a failure, since a
-    test that quietly compares with nothing proves nothing.
+    test that quietly compares with nothing proves nothing. Tests that call this are marked parity.
     """
     if os.environ.get("CI"):
         return importlib.import_module(name)

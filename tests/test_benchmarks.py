@@ -54,6 +54,7 @@ def peers(monkeypatch):
     return module
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("rank", [None, 4])
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
 def test_both_sides_train_on_the_same(objective, rank, folder, peers):
@@ -63,6 +64,7 @@ def test_both_sides_train_on_the_same(objective, rank, folder, peers):
     assert all(len(side["seconds"]) == 1 and side["start_up_seconds"] > 0 for side in found)
 
 
+@pytest.mark.parity
 def test_both_sides_generate_as_much(folder, peers):
     job = Job("generate", None, "nucleus", "bf16", "cpu", 2, "eager", folder)
     found = [side.measure_generation(job, time.time()) for side in (ours, peers)]

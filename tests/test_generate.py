@@ -341,6 +341,7 @@ def test_prompts_that_cannot_be_continued(prompt, message):
 # Against transformers
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", CONFIGS)
 def test_greedy_equals_transformers_generate(name):
     transformers = oracle("transformers")

@@ -189,6 +189,7 @@ def test_awkward_inputs_reach_the_cuda_code_in_order(generator, emulated):
     assert len(emulated) == 1
 
 
+@pytest.mark.parity
 def test_nvrtc_compiles_every_kernel_for_every_type():
     nvrtc = ctypes.CDLL(str(find_nvrtc()))
     for architecture in ("sm_80", "sm_90"):

@@ -11,6 +11,7 @@ from minigpt.model import GPT
 from tests.conftest import oracle
 from tests.test_lora import CONFIG, FC, assert_close, ids, make_gpt, seeded, stir
 
+pytestmark = pytest.mark.parity
 transformers = oracle("transformers")
 peft = oracle("peft")
 

@@ -11,6 +11,7 @@ from tests.conftest import oracle
 from tests.test_lora import assert_close, make_adapted, make_gpt
 from tests.test_lora_peft import EVERY, copy_adapters, make_peft, peft_name
 
+pytestmark = pytest.mark.parity
 oracle("peft")
 loraplus = oracle("peft.optimizers.loraplus")
 

@@ -272,6 +272,7 @@ RAGGED = {
 EVEN = {"prompt": ["w1", "w4"], "chosen": [" w7 w8", " w9 w10"], "rejected": [" w8", " w9 w11 w3"]}
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     "loss, theirs",
     [
@@ -301,6 +302,7 @@ def test_losses_with_a_reference_agree_with_trl(loss, theirs, tmp_path):
     assert_logged({"loss": losses, **metrics}, logged)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     "rows, loss, theirs",
     [
@@ -331,6 +333,7 @@ def test_simpo_agrees_with_trl(rows, loss, theirs, tmp_path):
     assert_logged({"loss": losses, **rewards_of(metrics)}, logged)
 
 
+@pytest.mark.parity
 def test_orpo_agrees_with_trl_on_even_rows(tmp_path):
     orpo = oracle("trl.experimental.orpo")
     policy = tiny()
@@ -341,6 +344,7 @@ def test_orpo_agrees_with_trl_on_even_rows(tmp_path):
     assert_logged({"loss": losses, **rewards_of(metrics)}, logged)
 
 
+@pytest.mark.parity
 def test_orpos_odds_ratio_term_agrees_with_trl_on_all_rows(tmp_path):
     """The loss without its SFT term: where prompts are longer, TRL's is over them as well."""
     orpo = oracle("trl.experimental.orpo")

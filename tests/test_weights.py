@@ -31,6 +31,7 @@ from tests.tensorflow_checkpoint import (
     write_checkpoint,
 )
 
+pytestmark = pytest.mark.parity
 transformers = oracle("transformers")
 
 TINY = GPTConfig(vocab_size=101, n_positions=32, n_layer=2, n_head=4, n_embd=48)
