@@ -54,6 +54,7 @@ def peers(monkeypatch):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parity
 @pytest.mark.parametrize("rank", [None, 4])
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
@@ -72,6 +73,7 @@ def test_both_sides_generate_as_much(folder, peers):
     assert all(len(side["seconds"]) == 2 for side in found)
 
 
+@pytest.mark.slow
 def test_ours_is_measured_where_the_peers_are_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "find_spec", lambda name: None)
     out = tmp_path / "folder" / "found.json"
@@ -97,6 +99,7 @@ def test_ours_is_measured_where_the_peers_are_missing(tmp_path, monkeypatch, cap
     assert found["least_work"][0]["seconds"] > 0 and found["ceilings"]["bandwidth"] > 0
 
 
+@pytest.mark.slow
 def test_a_side_that_fails_is_named(folder, capsys):
     job = Job("sft", None, "paraphrase", "fp32", "cpu", 1, "eager", folder + "/nowhere")
     assert list(run._measure_all([job], ("ours",), 1)) == []

@@ -82,12 +82,14 @@ def compare(model, ids, precision, bound):
         assert a.dtype == b.dtype and (a - b).norm() <= bound * b.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("adapters", [False, True])
 def test_fp32_losses_and_gradients_are_those_of_eager(adapters, device):
     compare(make_model(adapters).to(device), draw_ids().to(device), "fp32", 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("adapters", [False, True])
 def test_bf16_losses_and_gradients_are_those_of_eager_up_to_rounding(adapters, device):
@@ -105,6 +107,7 @@ def test_bf16_is_no_further_from_the_truth_than_eager():
     assert errors[1] <= 1.1 * errors[0]
 
 
+@pytest.mark.slow
 def test_every_chain_of_a_block_is_fused(fused):
     model = make_model(n_layer=2)
     minigpt.compile(model.hidden, "minigpt")(draw_ids())
@@ -114,6 +117,7 @@ def test_every_chain_of_a_block_is_fused(fused):
     assert names.count("residual_norm") == 4 and names.count("layer_norm") == 1
 
 
+@pytest.mark.slow
 def test_norms_that_linears_read_are_rounded_as_they_are_written(monkeypatch):
     dtypes, operator = [], fuse.add_layer_norm
     monkeypatch.setattr(fuse, "add_layer_norm", lambda *a: dtypes.append(a[-1]) or operator(*a))
@@ -159,6 +163,7 @@ def test_a_sum_that_others_read_before_its_norm_is_fused():
     torch.testing.assert_close(minigpt.compile(function, "minigpt")(x, y), function(x, y))
 
 
+@pytest.mark.slow
 def test_every_length_gets_its_own_graph(fused):
     model = make_model()
     compiled = minigpt.compile(lambda x: model.h[0].mlp(x), "minigpt")
@@ -168,6 +173,7 @@ def test_every_length_gets_its_own_graph(fused):
     assert len(fused) == 10
 
 
+@pytest.mark.slow
 def test_parameters_are_captured_where_they_are(monkeypatch):
     """CUDA graphs without a GPU: what PyTorch is asked to capture, and that it would accept it."""
     from torch._dynamo.backends import cudagraphs
@@ -239,6 +245,7 @@ def test_training_through_the_compiled_model_is_training():
     assert results[1] == pytest.approx(results[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_takes_batches_of_any_shape_in_few_graphs(fused):
     model, plain = make_model(), make_model()
     minigpt.compile_model(model, "minigpt")
@@ -327,6 +334,7 @@ print(loss.item() > 0)
 """
 
 
+@pytest.mark.slow
 def test_the_backend_works_where_triton_cannot_be_imported():
     root = str(Path(__file__).parent.parent)
     command = [sys.executable, "-c", WITHOUT_TRITON]

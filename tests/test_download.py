@@ -322,6 +322,7 @@ def test_two_that_want_the_same_file_share_one_transfer(server, path):
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_part_to_go_on_from(server, path):
     server.plan = [partial(stalled, after=200_000), whole]
     code = f"from minigpt.download import fetch; fetch({server.url!r}, {str(path)!r}, timeout=60)"

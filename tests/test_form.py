@@ -94,6 +94,7 @@ def test_shakespeare_keeps_the_form():
     assert 0.90 < gold["syllables"] <= 1  # 0.977
 
 
+@pytest.mark.slow
 def test_the_dictionary_is_not_loaded_on_import():
     code = "import pronouncing, tasks.form; assert pronouncing.lookup is None"
     subprocess.run([sys.executable, "-c", code], check=True)

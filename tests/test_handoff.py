@@ -131,6 +131,7 @@ def test_the_best_weights_can_be_loaded(finished):
     assert load_pretrained(finished.folder / "best").config.n_embd == SHAPE.n_embd
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, model, tmp_path):
     again = handoff.run(config(model, tmp_path / "again"))
     other = handoff.run(config(model, tmp_path / "other", seed=1))
@@ -140,12 +141,14 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, mod
     assert again.last["scores"] == finished.last["scores"]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_torchs_random_state_alone(model, tmp_path):
     before = torch.get_rng_state()
     handoff.run(config(model, tmp_path / "run", epochs=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_trains_as_it_would_uncompiled(finished, model, tmp_path):
     compiled = handoff.run(config(model, tmp_path / "run", compile="minigpt"))
     for ours, plain in zip(compiled.epochs, finished.epochs, strict=True):
@@ -153,12 +156,14 @@ def test_a_compiled_run_trains_as_it_would_uncompiled(finished, model, tmp_path)
         assert bits[0] == pytest.approx(bits[1], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", [0, 2])
 def test_one_phase_alone(model, tmp_path, switch):
     result = handoff.run(config(model, tmp_path / "run", switch_epoch=switch))
     assert {r["phase"] for r in result.epochs[1:]} == {"dpo" if switch == 0 else "sft"}
 
 
+@pytest.mark.slow
 def test_lora_moves_adapters_only(model, tmp_path):
     result = handoff.run(config(model, tmp_path / "run", parameterization="lora", rank=2))
     assert (result.folder / "best" / "adapter_model.safetensors").exists()
@@ -221,6 +226,7 @@ def flags(config: Config) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 5, 7])
 def test_kill_9_and_resume_gives_the_same_weights(finished, model, tmp_path, lines):
     """Killed once metrics.jsonl has so many lines: in SFT, at the handoff, in DPO."""
@@ -241,6 +247,7 @@ def test_kill_9_and_resume_gives_the_same_weights(finished, model, tmp_path, lin
     assert steps == [0, 1, 2, 3, 3, 4, 5, 6, 6]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     finished, model, tmp_path, monkeypatch
 ):
@@ -269,6 +276,7 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     assert [r["scores"] for r in result.epochs] == [r["scores"] for r in finished.epochs]
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_folder_is_refused(model, tmp_path):
     arguments = flags(config(model, tmp_path / "run"))
     first = shell(*arguments)
@@ -348,6 +356,7 @@ def test_an_unwritable_folder_is_refused(model, tmp_path, capsys):
     assert exit.value.code == 2 and "cannot write to the run folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_sentence_and_keeps_what_was_finished(model, tmp_path, monkeypatch):
     """Every file is bounded to 40 kB, as by a disk with so much left: no checkpoint fits."""
     limited = shell(

@@ -181,6 +181,7 @@ def test_arms_must_have_seeds_and_share_their_units():
         arm_interval([mean_metric(np.ones(1))], noise, generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [12, 100])
 @pytest.mark.parametrize("S", [1, 2, 3])
 def test_intervals_over_both_levels_cover_the_truth(S: int, units: int):
@@ -265,6 +266,7 @@ def right_answers(draw: np.random.Generator, ease: np.ndarray, shift: float) -> 
     return seeds
 
 
+@pytest.mark.slow
 def test_a_true_difference_of_3_points_on_20000_examples_is_found():
     found = 0
     for simulation in range(20):

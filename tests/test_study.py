@@ -50,6 +50,7 @@ def scores(report: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_comparison_reports_every_arm_and_claim(model, tmp_path):
     results = parameterization.run(comparison(model, tmp_path))
     assert [result.name for result in results] == ["full", "LoRA r = 4"]
@@ -67,6 +68,7 @@ def test_a_comparison_reports_every_arm_and_claim(model, tmp_path):
     assert not list(tmp_path.glob("runs/*/best")), "weights of finished runs are dropped"
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_repeated(model, tmp_path):
     parameterization.run(comparison(model, tmp_path, seeds=(0,)))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
@@ -84,6 +86,7 @@ def test_arms_that_two_experiments_share_are_one_run(model, tmp_path):
     assert grid.configs(alone)[0].out == grid.configs(full)[0].out
 
 
+@pytest.mark.slow
 def test_kill_9_and_start_again_give_the_report_of_an_unbroken_run(model, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     parameterization.run(comparison(model, whole))
@@ -147,6 +150,7 @@ def test_bad_plans_are_refused_before_anything_runs(model, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_finished_work_stays(model, tmp_path):
     parameterization.run(comparison(model, tmp_path, seeds=(0,)))
     kept = sorted(tmp_path.glob("runs/*/run.json"))
@@ -215,6 +219,7 @@ def test_the_floors_stand_in_a_table(capsys):
     assert 24.5 < rows["prompt only"]["chrf"] < 25.0 and "prompt only" in shown
 
 
+@pytest.mark.slow
 def test_smoke(tmp_path):
     """Every experiment of both tasks with the verse model, and a report that has it all."""
     out = run(ReproduceConfig(smoke=True, out=tmp_path, jobs=2))
