@@ -415,12 +415,14 @@ def test_the_floors_command_counts_the_leak(tmp_path, capsys):
     for name in ("quora-train.csv", "quora-dev.csv"):
         rows = [[i, pair.first, pair.second, int(pair.duplicate)] for i, pair in enumerate(TRAIN)]
         write_table(tmp_path / name, COURSE_HEADER, rows)
-    rows = floors_command.run(floors_command.Config(task="paraphrase", data=tmp_path))
+    rows = floors_command.run(floors_command.FloorsConfig(task="paraphrase", data=tmp_path))
     assert rows["lookup"] == {"accuracy": 1.0, "macro_f1": 1.0}  # it has seen every pair
     line = capsys.readouterr().out.splitlines()[-1]
     assert line == (
         "leak: of 5 pairs 100.0 % have a question seen in training and 100.0 % have both; "
         "40.0 % of the latter are duplicates"
     )
-    floors_command.run(floors_command.Config(task="paraphrase", data=tmp_path, train_examples=1))
+    floors_command.run(
+        floors_command.FloorsConfig(task="paraphrase", data=tmp_path, train_examples=1)
+    )
     assert "leak: of 5 pairs" in capsys.readouterr().out.splitlines()[-1]
