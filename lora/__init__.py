@@ -3,7 +3,7 @@
 from lora.adapter import load_adapter, save_adapter
 from lora.dora import DoRALinear
 from lora.fast import FUSED
-from lora.inject import (
+from lora.injection import (
     TARGETS,
     LoRAConfig,
     disabled,

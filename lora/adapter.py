@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lora.dora import DoRALinear
-from lora.inject import LoRAConfig, adapted_layers, block_number, inject, lora_layers
+from lora.injection import LoRAConfig, adapted_layers, block_number, inject, lora_layers
 from lora.layer import LoRALinear
 from minigpt.errors import InputError
 from minigpt.files import make_folder, save_tensors, write_text

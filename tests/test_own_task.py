@@ -9,6 +9,7 @@ from experiments import floors, handoff
 from experiments.handoff_grid import HandoffGridStudy, run
 from experiments.reproduce import ReproduceConfig
 from experiments.run.config import Config
+from experiments.run.plan import resolve
 from minigpt.errors import InputError
 from tasks import Evaluation, Example, PreferencePair, Score, Task
 from tasks.base import ratio
@@ -132,4 +133,4 @@ def test_a_judged_score_needs_a_margin(registered, monkeypatch, tmp_path):
 
 def test_the_first_pairs_are_the_default_and_others_are_refused(registered):
     with pytest.raises(InputError, match="expected right-vs-given"):
-        Config(task="opposite", pairs="gold-vs-sample").check()
+        resolve(Config(task="opposite", pairs="gold-vs-sample"))
