@@ -145,6 +145,7 @@ def test_the_cuda_code_of_bias_gelu_equals_its_reference(generator, emulated, ty
     assert emulated == ["bias_gelu", "bias_gelu_backward"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("types", NORM_TYPES)
 def test_the_cuda_code_of_add_layer_norm_equals_its_reference(generator, emulated, types):
     inputs = norm_inputs(generator, types[0], types[1], types[3], (2, 5, 132))
@@ -189,6 +190,7 @@ def test_awkward_inputs_reach_the_cuda_code_in_order(generator, emulated):
     assert len(emulated) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parity
 def test_nvrtc_compiles_every_kernel_for_every_type():
     nvrtc = ctypes.CDLL(str(find_nvrtc()))

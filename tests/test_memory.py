@@ -30,6 +30,7 @@ print(given_back, faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not told")
 def test_a_step_finds_the_memory_of_the_one_before():
     answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)

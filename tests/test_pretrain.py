@@ -39,6 +39,7 @@ def config(corpus, out, **options):
     )
 
 
+@pytest.mark.slow
 def test_a_run_lowers_the_bits_and_leaves_weights_and_card(corpus, tmp_path):
     pretrain.run(config(corpus, tmp_path / "run"))
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
@@ -53,6 +54,7 @@ def test_a_run_lowers_the_bits_and_leaves_weights_and_card(corpus, tmp_path):
     assert f"{bits[-1]:.3f} bits per character" in card and "20 steps of 256 tokens" in card
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_weights(corpus, tmp_path, monkeypatch):
     whole = pretrain.run(config(corpus, tmp_path / "whole"))
     real, calls = pretrain.save_checkpoint, []
@@ -71,6 +73,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(corpus, tmp_path, monkey
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters()))
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_logs_no_step_twice(
     corpus, tmp_path, monkeypatch
 ):

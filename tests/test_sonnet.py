@@ -274,6 +274,7 @@ def test_preferred_counts_where_the_gold_is_likelier(model):
     assert preferred(model, TOKENIZER, examples, same, gold_bits=gold - 1).tolist() == [[1, 1]] * 2
 
 
+@pytest.mark.slow
 def test_the_verse_model_prefers_the_gold_often_but_not_always():
     """Neither 50 nor 100 %: there is something left to learn, and to lose."""
     task = SonnetTask(limits={"dev": 4})
@@ -327,6 +328,7 @@ def floors() -> dict[str, dict[str, float]]:
     return get_task("sonnet").floors("dev", generator=np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_floors(floors):
     assert [*floors] == ["random sonnet", "random lines", "prompt only", "nearest sonnet", "coin"]
     assert floors["coin"] == {"preference_accuracy": 0.5}

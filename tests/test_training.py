@@ -225,6 +225,7 @@ def test_streams_are_repeatable_and_independent():
     assert torch.equal(first, again)
 
 
+@pytest.mark.slow
 def test_frozen_weights_kept_in_bf16_are_those_of_autocast():
     """Rounding the frozen weights once or in every forward: the same training, bit for bit."""
 
