@@ -223,6 +223,7 @@ def test_an_uncaptured_backward_ends_the_captured_forward(monkeypatch):
     assert calls == ["backward"]
 
 
+@pytest.mark.slow
 def test_graphs_with_parts_on_the_cpu_run_uncaptured():
     model, ids = make_model(), draw_ids()
     compiled = torch.compile(model.hidden, backend=aot_autograd(**capturing()))
@@ -303,6 +304,7 @@ def test_an_unknown_backend_is_refused():
         minigpt.compile(make_model(), "tensorrt")
 
 
+@pytest.mark.slow
 def test_triton_kernels_are_told_by_their_names():
     def launch():
         for name in ("triton_poi_fused_add_0", "add_layer_norm"):

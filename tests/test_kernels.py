@@ -120,6 +120,7 @@ def test_gradients_are_those_of_the_forward(generator):
     assert torch.autograd.gradcheck(sum_and_norm, norm_inputs(generator, *[FP64] * 3, (3, 8)))
 
 
+@pytest.mark.slow
 def test_operators_keep_pytorchs_rules(generator):
     x, bias = gelu_inputs(generator, BF16, FP32)
     torch.library.opcheck(bias_gelu, (x, bias))

@@ -47,6 +47,7 @@ print(before, peak_memory_mib())
 """
 
 
+@pytest.mark.slow
 def test_the_peak_is_that_of_the_process_and_stays():
     held = bytearray(1 << 30)  # what the launching process holds does not count
     answer = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, check=True)

@@ -157,6 +157,7 @@ def test_a_claim_is_more_or_same_by_a_margin_above_0():
             judged(difference(0.0, 1.0), "more", margin=margin)
 
 
+@pytest.mark.slow
 def test_arms_that_differ_in_nothing_but_the_seed_are_not_called_different():
     """200 pairs of arms: accuracy on 2,000 examples, three seeds, any difference matters.
 
