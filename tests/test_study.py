@@ -207,6 +207,7 @@ def test_every_task_has_a_plan_of_its_own_and_the_flags_are_flat(monkeypatch):
     assert config.plan("sonnet").experiments == tuple(reproduce.EXPERIMENTS)
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_and_does_nothing(model, tmp_path, capsys):
     assert parameterization.run(comparison(model, tmp_path, dry_run=True)) is None
     assert re.search(r"4 runs, about \d+ minutes", capsys.readouterr().out)
