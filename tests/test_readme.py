@@ -22,6 +22,7 @@ def test_all_examples_are_seen():
     assert len(PYTHON) == 2 and len(COMMANDS) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", PYTHON, ids=["notebook", "parts"])
 def test_python_examples_run(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
