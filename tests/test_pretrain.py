@@ -93,6 +93,7 @@ def test_without_the_distributions_it_says_how_to_get_them(tmp_path):
         pretrain.run(config(tmp_path, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_the_verse_model_ships_and_reads_sonnets():
     """It knows verse well enough to need under 2 bits per character; the sonnets are new to it."""
     assert sum(path.stat().st_size for path in VERSE.iterdir()) <= 20e6

@@ -109,6 +109,7 @@ def openai(model, tmp_path):
 # --- Equal to transformers, and the three formats to each other.
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_full_size_equals_transformers_and_is_the_same_in_all_formats():
     config = GPTConfig()
