@@ -12,7 +12,8 @@ import sys
 from experiments import handoff_grid
 from experiments.run.command import command_line
 from experiments.run.config import Config
-from experiments.run.loop import Result, run
+from experiments.run.loop import run
+from experiments.run.result import Result
 
 __all__ = ["Config", "Result", "main", "run"]
 

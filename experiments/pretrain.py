@@ -100,6 +100,7 @@ def train_on(
         if step % LOSS_EVERY == 0:
             progress.set_postfix(loss=f"{metrics['loss']:.3f}")
         if step % max(1, steps // EVALUATIONS) == 0 or step == steps:
+            folder.flush()  # which stops a run that has diverged
             bits = bits_per_character(model, text["held_out"], tokenizer, config)
             folder.log(step=step, held_out_bits_per_char=bits)
             folder.update(held_out_bits_per_char=bits)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from experiments import handoff
 from experiments.run import loop
+from experiments.run.checkpoint import read_progress
 from experiments.run.config import Config, flat_options, identity, make_config
 from experiments.run.plan import with_defaults
 from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
@@ -370,6 +371,25 @@ def test_a_full_disk_ends_in_one_sentence_and_keeps_what_was_finished(model, tmp
     assert limited.returncode == 2
     assert "cannot write" in errors.splitlines()[-1] and "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(
+    model, tmp_path, monkeypatch, capsys
+):
+    real = loop.train
+
+    def diverging(*arguments, **options):
+        for number, metrics in enumerate(real(*arguments, **options)):
+            yield metrics | ({"loss": torch.tensor(float("nan"))} if number == 1 else {})
+
+    monkeypatch.setattr(loop, "train", diverging)
+    with pytest.raises(SystemExit) as exit:
+        handoff.main(flags(config(model, tmp_path / "run")))
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.count("\n") == 1
+    assert "training diverged at step 2 with" in error and "lower --sft-learning-rate" in error
+    assert read_progress(tmp_path / "run" / "checkpoint.safetensors")["step"] == 0
+    assert not (tmp_path / "run" / "best").exists()  # what has diverged is not evaluated
 
 
 def test_a_truncated_checkpoint_is_refused(finished, model, tmp_path):

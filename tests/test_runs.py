@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from experiments.run.folder import LINES, open_run
+from minigpt.errors import InputError
 
 
 def lines_of(path):
@@ -36,3 +37,19 @@ def test_numbers_that_cannot_be_had_do_not_hide_why_a_run_failed(tmp_path):
         raise ZeroDivisionError("the reason")
     record = json.loads((path / "run.json").read_text())
     assert record["status"] == "failed" and record["error"] == "ZeroDivisionError: the reason"
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_the_first_number_that_is_not_finite_ends_the_run(tmp_path, name, value):
+    path = tmp_path / "run"
+    sentence = r"diverged at step 3 with the learning rate 0.01 .*a lower --sft-learning-rate"
+    with pytest.raises(InputError, match=sentence), open_run(path, {}, resume=False) as run:
+        for step in range(6):
+            numbers = {"loss": torch.tensor(0.5), "grad_norm": torch.tensor(1.0)}
+            if step >= 3:
+                numbers[name] = torch.tensor(value)
+            run.log(step=step, phase="sft", learning_rate=0.01, **numbers)
+        run.flush()
+    assert [line["step"] for line in lines_of(path)] == [0, 1, 2]
+    assert json.loads((path / "run.json").read_text())["status"] == "failed"

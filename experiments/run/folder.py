@@ -6,12 +6,14 @@ checkpoint.safetensors   the latest state, for --resume
 """
 
 import json
+import math
 import platform
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 
 import filelock
@@ -25,6 +27,7 @@ from minigpt.files import write_text
 from minigpt.model import GPT
 
 LINES = 20  # of metrics.jsonl that are written together
+MUST_BE_FINITE = ("loss", "grad_norm")
 PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
 
 
@@ -49,12 +52,19 @@ class RunFolder:
             self.flush()
 
     def flush(self) -> None:
-        """Write all lines that wait; to be done before a checkpoint that counts on them."""
-        lines = [json.dumps(values, default=float) + "\n" for values in self._lines]
-        self._lines = []
-        if lines:
+        """Write all lines that wait; to be done before a checkpoint that counts on them.
+
+        Raises InputError at the first line whose loss or gradient is not finite; that line and
+        those after it are dropped.
+        """
+        waiting, self._lines = self._lines, []
+        lines = list(map(_fetched, waiting))
+        finite = list(takewhile(_is_finite, lines))
+        if finite:
             with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write("".join(lines))
+                file.write("".join(json.dumps(line, default=float) + "\n" for line in finite))
+        if len(finite) < len(lines):
+            raise InputError(_divergence(lines[len(finite)]))
 
     def logged(self) -> list[dict]:
         """All lines of metrics.jsonl; a last line that was cut short by a crash is left out."""
@@ -88,6 +98,26 @@ class RunFolder:
         self.record |= {"peak_memory_mib": memory, **values}
         write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
         self.flush()  # last, so that a device that fails does not hide why a run failed
+
+
+def _fetched(line: dict) -> dict:
+    """Return a line with numbers for its scalar tensors, which waits for their device."""
+    return {name: v.item() if isinstance(v, torch.Tensor) else v for name, v in line.items()}
+
+
+def _is_finite(line: dict) -> bool:
+    return all(math.isfinite(line.get(name, 0.0)) for name in MUST_BE_FINITE)
+
+
+def _divergence(line: dict) -> str:
+    """Return what is said of a step whose loss or gradient is not finite."""
+    rate = f"--{line['phase']}-learning-rate" if "phase" in line else "--learning-rate"
+    found = ", ".join(f"{name} {line[name]}" for name in MUST_BE_FINITE if name in line)
+    return (
+        f"training diverged at step {line['step']} with the learning rate "
+        f"{line.get('learning_rate', math.nan):g} ({found}); expected finite numbers, so start "
+        f"anew with a lower {rate}; the checkpoint before it is kept"
+    )
 
 
 @contextmanager

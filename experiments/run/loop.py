@@ -1,9 +1,7 @@
 """One run from its options to its report: SFT, the handoff, DPO, and the evaluations between."""
 
 import time
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch.optim import AdamW
@@ -18,9 +16,10 @@ from experiments.run.handover import hand_over, load_pairs
 from experiments.run.plan import RunPlan, resolve
 from experiments.run.policy import make_policy, restore_policy, save_policy
 from experiments.run.report import epoch_line, print_summary, write_report
+from experiments.run.result import Result
 from experiments.run.schedule import Phase, warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
-from experiments.run.training import LOSS_EVERY, make_optimizer, train
+from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
 from minigpt.files import make_folder
@@ -30,21 +29,6 @@ CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
 WARMUP = 0.1  # of a phase's steps
 MAX_GRAD_NORM = 1.0
 PROGRESS = ("epoch", "done", "step", "seconds")  # of a TrainingRun, kept in its checkpoints
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished run found. `epochs` are the evaluations on dev, the untuned model's first."""
-
-    folder: Path
-    epochs: list[dict]
-    best: dict
-    test: dict | None
-    floors: dict[str, dict[str, float]]
-
-    @property
-    def last(self) -> dict:
-        return self.epochs[-1]
 
 
 def run(config: Config) -> Result | None:
@@ -172,7 +156,8 @@ class TrainingRun:
             # Not after the last step: the epoch's end saves, once it is evaluated.
             if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 self._save()
-        self.folder.flush()  # which waits for the device
+        self.folder.flush()  # which waits for the device, and stops a run that has diverged
+        check_weights(self.policy)  # before they are evaluated
         self.seconds += time.monotonic() - now
 
     def _begin(self, phase: Phase) -> None:
@@ -235,6 +220,7 @@ class TrainingRun:
 
     def _save(self) -> None:
         self.folder.update()  # first: a checkpoint counts on all lines of the log before it
+        check_weights(self.policy)
         progress = {name: getattr(self, name) for name in PROGRESS}
         save_checkpoint(self.folder.checkpoint, self.policy, self.optimizer, progress)
         self.saved_at = time.monotonic()

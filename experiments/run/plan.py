@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.run.bounds import check_bounds, flag
 from experiments.run.config import Config, flat_options, run_name
 from experiments.run.flags import LORA_FLAGS
 from experiments.run.schedule import Phase, handoff_phases
@@ -15,15 +16,6 @@ from minigpt.errors import InputError
 from objectives import PreferenceConfig
 from tasks.base import TUNED_WIDTH
 from tasks.registry import TASKS
-
-COUNTS = (
-    "batch_size",
-    "accumulation",
-    "train_examples",
-    "dev_examples",
-    "pair_samples",
-    "evaluate_every",
-)
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ def resolve(config: Config) -> RunPlan:
     that cannot be used.
     """
     _check_names(config)
-    _check_ranges(config)
+    check_bounds(flat_options(config))
     _check_adapters(config)
     config = _fill_in(config)
     phases = handoff_phases(
@@ -92,21 +84,6 @@ def _check_names(config: Config) -> None:
         )
 
 
-def _check_ranges(config: Config) -> None:
-    for name in COUNTS:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise InputError(f"{_flag(name)} is {value}; expected at least 1")
-    for name in ("sft_learning_rate", "dpo_learning_rate"):
-        value = getattr(config, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{_flag(name)} is {value}; expected a number above 0")
-    for name in ("weight_decay", "seed"):
-        value = getattr(config, name)
-        if value < 0:
-            raise InputError(f"{_flag(name)} is {value}; expected 0 or more")
-
-
 def _check_adapters(config: Config) -> None:
     """Refuse a ratio that LoRA+ has not, and options of adapters where there are none."""
     check_lora_plus(config.lora_plus)
@@ -116,7 +93,7 @@ def _check_adapters(config: Config) -> None:
     for name in (*LORA_FLAGS, "lora_plus"):
         if given[name] != default[name]:
             raise InputError(
-                f"--parameterization full does not use {_flag(name)}, got {given[name]}; "
+                f"--parameterization full does not use {flag(name)}, got {given[name]}; "
                 "expected it with --parameterization lora only"
             )
 
@@ -129,7 +106,3 @@ def _check_device(device: str) -> None:
         raise InputError(
             f"--device {device!r} cannot be used ({reason}); expected cpu or cuda"
         ) from error
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

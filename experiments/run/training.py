@@ -95,6 +95,16 @@ def trainable(model: GPT) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+def check_weights(model: GPT) -> None:
+    """Raise InputError unless all that is trained is finite; waits for the device."""
+    finite = [torch.isfinite(parameter).all() for parameter in trainable(model)]
+    if not torch.stack(finite).all():
+        raise InputError(
+            "training diverged: the weights are no longer finite; start anew with a lower "
+            "learning rate; the checkpoint before it is kept"
+        )
+
+
 def make_optimizer(
     model: GPT,
     *,

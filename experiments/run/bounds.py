@@ -1,0 +1,79 @@
+"""Which numbers a run's options can be: checked before a model is loaded or a folder is taken."""
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+from minigpt.errors import InputError
+
+
+class Bounds(NamedTuple):
+    """The numbers from `least` to `most`; the ends themselves only where they are not open."""
+
+    least: float
+    most: float
+    least_open: bool = False
+    most_open: bool = False
+
+    def hold(self, value: Any) -> bool:
+        """Return whether `value` is a number within; nan never is."""
+        if not isinstance(value, Real):
+            return False
+        above = self.least < value if self.least_open else self.least <= value
+        below = value < self.most if self.most_open else value <= self.most
+        return above and below
+
+    def __str__(self) -> str:
+        least = "a number above" if self.least_open else "at least"
+        most = "below" if self.most_open else "at most"
+        return f"{least} {self.least:,}, {most} {self.most:,}"
+
+
+COUNT = Bounds(1, 1_000_000_000)
+WEIGHT = Bounds(0, 1_000_000)
+RATE = Bounds(0, 1_000, least_open=True)
+PROBABILITY = Bounds(0, 1, most_open=True)
+
+# Of every option that is a number, but for the switch, which is bounded by the epochs. The upper
+# bounds lie far beyond what is of use, and where single precision still holds all products.
+BOUNDS = {
+    "rank": COUNT,
+    "alpha": Bounds(0, 1_000_000, least_open=True),
+    "lora_dropout": PROBABILITY,
+    "lora_plus": Bounds(1, 1_000_000),
+    "epochs": Bounds(1, 1_000_000),
+    "pair_samples": COUNT,
+    "beta": Bounds(0, 1_000_000, least_open=True),
+    "label_smoothing": Bounds(0, 0.5, most_open=True),
+    "sft_weight": WEIGHT,
+    "target_margin": WEIGHT,
+    "sft_learning_rate": RATE,
+    "dpo_learning_rate": RATE,
+    "weight_decay": Bounds(0, 1_000),
+    "batch_size": COUNT,
+    "accumulation": COUNT,
+    "dropout": PROBABILITY,
+    "train_examples": COUNT,
+    "dev_examples": COUNT,
+    "evaluate_every": COUNT,
+    "samples": COUNT,
+    "temperature": WEIGHT,
+    "top_p": Bounds(0, 1, least_open=True),
+    "seed": Bounds(0, 2**63 - 1),
+}
+
+
+def check_bounds(options: Mapping[str, Any]) -> None:
+    """Raise InputError for an option, named as its flag is, that lies outside its bounds.
+
+    None stands for a default and passes.
+    """
+    for name, bounds in BOUNDS.items():
+        value = options.get(name)
+        if value is not None and not bounds.hold(value):
+            raise InputError(f"{flag(name)} is {value}; expected {bounds}")
+
+
+def flag(name: str) -> str:
+    """Return the command line's flag of an option."""
+    return "--" + name.replace("_", "-")
