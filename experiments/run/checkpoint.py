@@ -8,50 +8,90 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.optim import AdamW
 
+from experiments.run.hashed_tensors import load_hashed, save_hashed
 from minigpt.errors import InputError
-from minigpt.files import open_tensors, save_tensors
+from minigpt.files import open_tensors
 from minigpt.model import GPT
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps in each parameter's shape
+CPU_STATE, CUDA_STATE = "random/cpu", "random/cuda"
 
 
 def save_checkpoint(path: Path, model: GPT, optimizer: AdamW, progress: dict) -> None:
     """Write the trained parameters, the optimizer, torch's random state and `progress` (JSON)."""
-    tensors = {"random/cpu": torch.get_rng_state()}
+    tensors = {CPU_STATE: torch.get_rng_state()}
     if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
+        tensors[CUDA_STATE] = torch.cuda.get_rng_state()
     for name, parameter in _trained(model):
         tensors[f"model/{name}"] = parameter.detach()
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer/{key}/{name}"] = value
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    save_tensors(path, tensors, {"progress": json.dumps(progress)})
+    save_hashed(path, tensors, {"progress": json.dumps(progress)})
 
 
 def read_progress(path: Path) -> dict:
     """The `progress` that a checkpoint was saved with."""
     with open_tensors(path) as file:
         progress = (file.metadata() or {}).get("progress")
-    if progress is None:
+    try:
+        found = json.loads(progress or "")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
         raise InputError(f"{path} is not a checkpoint; expected a file that a run wrote")
-    return json.loads(progress)
+    return found
 
 
 def load_checkpoint(path: Path, model: GPT, optimizer: AdamW) -> None:
-    """Put parameters, optimizer and torch's random state back as they were saved."""
-    with open_tensors(path) as file:
-        names = set(file.keys())
-        for name, parameter in _trained(model):
-            if f"model/{name}" not in names:
-                raise InputError(f"{path} holds no {name}; expected a checkpoint of this model")
-            parameter.data.copy_(file.get_tensor(f"model/{name}"))
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                if f"optimizer/{key}/{name}" in names:
-                    value = file.get_tensor(f"optimizer/{key}/{name}")
-                    optimizer.state[parameter][key] = value.to(parameter.device)
-        torch.set_rng_state(file.get_tensor("random/cpu"))
-        if "random/cuda" in names and torch.cuda.is_available():
-            torch.cuda.set_rng_state(file.get_tensor("random/cuda"))
+    """Put parameters, optimizer and torch's random state back as they were saved.
+
+    Raises InputError, and changes nothing, unless the file holds just the tensors of this model
+    and this optimizer. A fused step would write beyond a tensor that is too small.
+    """
+    tensors = load_hashed(path)
+    _check(path, tensors, _trained(model))
+    for name, parameter in _trained(model):
+        parameter.data.copy_(tensors[f"model/{name}"])
+        for key in ("step", *MOMENTS):
+            if f"optimizer/{key}/{name}" in tensors:
+                value = tensors[f"optimizer/{key}/{name}"]
+                optimizer.state[parameter][key] = value.to(parameter.device)
+    torch.set_rng_state(tensors[CPU_STATE])
+    if CUDA_STATE in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[CUDA_STATE])
+
+
+def _check(
+    path: Path, tensors: dict[str, Tensor], trained: list[tuple[str, torch.nn.Parameter]]
+) -> None:
+    """Raise InputError for a tensor that is missing, surplus, or not as this model would save it.
+
+    Before its first step an optimizer keeps nothing, so its tensors may be absent all together.
+    """
+    stepped = any(name.startswith("optimizer/") for name in tensors)
+    expected = {CPU_STATE: torch.get_rng_state()}
+    for name, parameter in trained:
+        kept = parameter.detach()
+        expected[f"model/{name}"] = kept
+        if stepped:
+            expected |= {f"optimizer/{key}/{name}": kept for key in MOMENTS}
+            expected[f"optimizer/step/{name}"] = torch.zeros(())
+    surplus = tensors.keys() - expected.keys() - {CUDA_STATE}
+    for name in sorted(surplus) or sorted(expected.keys() - tensors.keys()):
+        problem = "a surplus" if surplus else "no"
+        raise InputError(f"{path} holds {problem} {name:.80}; expected a checkpoint of this model")
+    for name, like in expected.items():
+        found = tensors[name]
+        if (found.shape, found.dtype) != (like.shape, like.dtype):
+            raise InputError(
+                f"{name} in {path} is {found.dtype} of the shape {tuple(found.shape)}; "
+                f"expected {like.dtype} of the shape {tuple(like.shape)}"
+            )
+        if found.is_floating_point() and not torch.isfinite(found).all():
+            raise InputError(f"{name} in {path} is not finite; expected a checkpoint of a run")
 
 
 def _trained(model: GPT) -> list[tuple[str, torch.nn.Parameter]]:

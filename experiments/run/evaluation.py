@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from experiments.run.bootstrap import bootstrap_interval
+from experiments.run.hashed_tensors import load_hashed, save_hashed
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import autocast
 from minigpt import GPT, get_tokenizer
-from minigpt.files import open_tensors, save_tensors
+from minigpt.errors import InputError
 from tasks import Evaluation, Metric, Task
 
 
@@ -44,13 +45,19 @@ def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:
     """Keep the addends of every metric, so that arms can be compared without evaluating again."""
     # Copies, since metrics may share their addends and the format wants each tensor by itself.
     tensors = {name: torch.tensor(metric.statistics) for name, metric in metrics.items()}
-    save_tensors(path, tensors, {})
+    save_hashed(path, tensors, {})
 
 
 def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
     """Return the metrics that `save_statistics` kept; InputError if the file is not whole."""
-    with open_tensors(path) as file:
-        return {name: task.metrics[name].of(file.get_tensor(name).numpy()) for name in file.keys()}
+    found = load_hashed(path)
+    for name, addends in found.items():
+        if name not in task.metrics or addends.dim() != 2 or not torch.isfinite(addends).all():
+            raise InputError(
+                f"{path} is damaged at {name:.80}; expected finite addends (units, K) "
+                f"of {', '.join(task.metrics)}"
+            )
+    return {name: task.metrics[name].of(addends.numpy()) for name, addends in found.items()}
 
 
 def evaluations(records: list[dict]) -> list[dict]:

@@ -1,5 +1,6 @@
 """The handoff from SFT to DPO: what is kept of the policy, and the pairs that DPO learns from."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from experiments.run.seeds import torch_generator
 from experiments.run.training import autocast
 from minigpt import GPT
 from minigpt.errors import InputError
-from minigpt.files import write_text
+from minigpt.files import hash_file, write_text
 from minigpt.tokenizer import Tokenizer
 from tasks import PreferencePair, Task, build_pairs, describe_pairs
 
@@ -37,13 +38,15 @@ def hand_over(
         )
     if not pairs:
         raise InputError(f"no {config.pairs} pair has two different sides; expected some")
-    save_pairs(folder.path / "pairs.jsonl", pairs)
+    path = folder.path / "pairs.jsonl"
+    save_pairs(path, pairs)
     save_policy(policy, folder.path / "reference", base_model_name=config.model)
     folder.update(
         reference={
             "epoch": epoch,
             "weights": weights_fingerprint(policy),
             "pairs": describe_pairs(pairs, examples, free_text=task.free_text),
+            "pairs_sha256": hash_file(path, hashlib.sha256()),
         }
     )
 
@@ -53,13 +56,22 @@ def save_pairs(path: Path, pairs: list[PreferencePair]) -> None:
     write_text(path, "".join(json.dumps(pair._asdict()) + "\n" for pair in pairs))
 
 
-def load_pairs(path: Path) -> list[PreferencePair]:
-    """Read what `save_pairs` wrote; raises InputError if it is damaged."""
+def load_pairs(path: Path, handoff: dict) -> list[PreferencePair]:
+    """Read the pairs of a handoff, as run.json records it; raises InputError for others."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [PreferencePair(**json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        pairs = [PreferencePair(**json.loads(line)) for line in lines]
+        told = handoff.get("pairs_sha256")  # records of before it was kept have none
+        same = told is None or told == hash_file(path, hashlib.sha256())
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(
-            f"cannot read the preference pairs in {path} ({error}); "
+            f"cannot read the preference pairs in {path} ({error!s:.200}); "
             "expected what the run wrote there, start it anew"
         ) from error
+    texts = all(isinstance(text, str) for pair in pairs for text in pair)
+    if not same or not texts or len(pairs) != handoff["pairs"]["pairs"]:
+        raise InputError(
+            f"the {len(pairs)} preference pairs in {path} are not the "
+            f"{handoff['pairs']['pairs']} that the run wrote there; start it anew"
+        )
+    return pairs

@@ -172,13 +172,13 @@ class TrainingRun:
         return make_optimizer(self.policy, weight_decay=decay, lora_plus=lora_plus)
 
     def _dpo_data(self) -> PhaseData:
-        config = self.config
+        config, handoff = self.config, self.folder.record["reference"]
         return dpo_data(
-            load_pairs(self.folder.path / "pairs.jsonl"),
+            load_pairs(self.folder.path / "pairs.jsonl", handoff),
             self.task,
             self.tokenizer,
             self.policy,
-            reference=self.folder.record["reference"]["weights"],
+            reference=handoff["weights"],
             precision=config.precision,
             folder=self.folder.path,
             preference=self.plan.preference,

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.run.hashed_tensors import feed_tensors, load_hashed, save_hashed
 from experiments.run.training import autocast
 from minigpt.errors import InputError
-from minigpt.files import open_tensors, save_tensors
+from minigpt.files import open_tensors
 from minigpt.model import GPT
 from objectives import precompute
 from objectives.sequences import Sequences, length_buckets, pair_batch
@@ -51,7 +52,13 @@ def reference_logps(
         "device": device.type,
         "torch": torch.__version__,
     }
-    return load_or_compute(folder, key, compute).to(device)
+    logps = load_or_compute(folder, key, compute)
+    if len(logps) != len(lengths):
+        raise InputError(
+            f"{folder} holds reference log-probs of {len(logps)} pairs; expected {len(lengths)}, "
+            "start the run anew"
+        )
+    return logps.to(device)
 
 
 def _fingerprint(*sides: Sequences) -> str:
@@ -74,26 +81,41 @@ def load_or_compute(folder: Path, key: dict[str, str], compute: Callable[[], Ten
     if path.exists():
         return _read(path, key)
     logps = compute()
-    save_tensors(path, {"logps": logps.cpu()}, {"key": json.dumps(key)})
+    save_hashed(path, {"logps": logps}, {"key": json.dumps(key)})
     return logps
 
 
 def _read(path: Path, key: dict[str, str]) -> Tensor:
+    """Return the log-probs (N, 2) in a file; InputError for another key or for damage."""
     with open_tensors(path) as file:
-        stored = json.loads((file.metadata() or {}).get("key", "{}"))
-        differing = [name for name in sorted({*stored, *key}) if stored.get(name) != key.get(name)]
-        if differing:
-            raise InputError(
-                f"{path} was computed for another {', '.join(differing)}; "
-                "delete it to compute the log-probs again"
-            )
-        return file.get_tensor("logps")
+        stored = _stored_key(file.metadata())
+    differing = [name for name in sorted({*stored, *key}) if stored.get(name) != key.get(name)]
+    if differing:
+        raise InputError(
+            f"{path} was computed for another {', '.join(differing)}; "
+            "delete it to compute the log-probs again"
+        )
+    logps = load_hashed(path).get("logps")
+    fits = logps is not None and logps.dtype == torch.float32 and logps.shape[1:] == (2,)
+    if not fits or not torch.isfinite(logps).all():
+        raise InputError(
+            f"{path} is damaged; expected finite float32 logps of the shape (pairs, 2), "
+            "delete it to compute the log-probs again"
+        )
+    return logps
+
+
+def _stored_key(metadata: dict[str, str] | None) -> dict:
+    """Return the key in a file's metadata, empty where there is none that can be read."""
+    try:
+        stored = json.loads((metadata or {}).get("key", "{}"))
+    except ValueError:
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def weights_fingerprint(model: GPT) -> str:
     """A SHA-256 over every parameter's name, type and bytes: any change of a weight changes it."""
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.state_dict().items()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+    feed_tensors(digest, model.state_dict())
     return digest.hexdigest()
