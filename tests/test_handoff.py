@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,14 @@ from experiments import handoff
 from experiments.run import loop
 from experiments.run.checkpoint import read_progress
 from experiments.run.config import Config, flat_options, identity, make_config
+from experiments.run.contents import contents_of
 from experiments.run.plan import with_defaults
+from experiments.run.policy import make_policy
+from experiments.study.runner import finished as study_finished
+from lora import LoRAConfig
 from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
 from minigpt.errors import InputError
+from tasks import get_task
 
 ROOT = Path(__file__).parent.parent
 SHAPE = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
@@ -371,6 +377,63 @@ def test_a_full_disk_ends_in_one_sentence_and_keeps_what_was_finished(model, tmp
     assert limited.returncode == 2
     assert "cannot write" in errors.splitlines()[-1] and "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+@pytest.fixture
+def interrupted(model, questions, tmp_path, monkeypatch) -> Config:
+    """A run of its own data and model, stopped as soon as it had begun; to be resumed."""
+    shutil.copytree(model, tmp_path / "model")
+    shutil.copytree(questions, tmp_path / "data")
+    where = {"data": tmp_path / "data", "train_examples": None, "dev_examples": None}
+    of = config(tmp_path / "model", tmp_path / "run", task="paraphrase", **where)
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.TrainingRun, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        handoff.run(of)
+    return replace(of, resume=True)
+
+
+@pytest.mark.parametrize("name", ["quora-train.csv", "quora-dev.csv"])
+def test_resuming_on_changed_data_is_refused(interrupted, name):
+    with pytest.raises(KeyboardInterrupt):  # the data as they were are accepted
+        handoff.run(interrupted)
+    path = interrupted.data / name
+    path.write_text(path.read_text().replace("chess", "chase", 1))
+    with pytest.raises(InputError, match=r"the data has changed since .* \(SHA-256 \w{12} then, "):
+        handoff.run(interrupted)
+    record_path = interrupted.out / "run.json"
+    record = json.loads(record_path.read_text())
+    assert record["status"] == "interrupted" and set(record["contents"]) == {"data", "weights"}
+    with pytest.raises(InputError, match="the data has changed since"):
+        study_finished(with_defaults(interrupted))
+    del record["contents"]  # as runs of before have none
+    record_path.write_text(json.dumps(record))
+    assert not study_finished(with_defaults(interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        handoff.run(interrupted)
+
+
+def test_resuming_from_changed_weights_is_refused(interrupted):
+    changed = load_pretrained(interrupted.model)
+    with torch.no_grad():
+        changed.h[0].mlp.c_fc.bias[3] += 1e-3
+    save_pretrained(changed, interrupted.model)
+    with pytest.raises(InputError, match="the weights have changed since .* then, "):
+        handoff.run(interrupted)
+
+
+def test_adapters_are_no_part_of_the_base_weights():
+    shape = {"dropout": 0.0, "device": "cpu", "precision": "fp32", "compile": "eager"}
+    seeds = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    one, other = (
+        make_policy("verse", lora=LoRAConfig(rank=2, dora=True), generator=g, **shape)[0]
+        for g in seeds
+    )
+    task = get_task("sonnet")
+    assert contents_of(task, one) == contents_of(task, other)
 
 
 def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(

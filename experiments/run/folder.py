@@ -21,6 +21,7 @@ import torch
 from torch.optim import AdamW
 
 from experiments.run.checkpoint import load_checkpoint, read_progress
+from experiments.run.contents import check_contents
 from experiments.run.memory import peak_memory_mib
 from minigpt.errors import InputError
 from minigpt.files import write_text
@@ -121,10 +122,13 @@ def _divergence(line: dict) -> str:
 
 
 @contextmanager
-def open_run(path: Path, config: dict, *, resume: bool) -> Iterator[RunFolder]:
+def open_run(
+    path: Path, config: dict, *, resume: bool, contents: dict[str, str] | None = None
+) -> Iterator[RunFolder]:
     """Hold the folder `path` for one run of `config`, and record how the run ended.
 
-    A folder that holds a run is only continued with `resume`, and only under the same `config`.
+    A folder that holds a run is only continued with `resume`, and only under the same `config` and
+    with the same `contents`, the hashes of what the run is made from.
     Raises InputError if another process holds it, or it cannot be written.
     """
     try:
@@ -142,7 +146,7 @@ def open_run(path: Path, config: dict, *, resume: bool) -> Iterator[RunFolder]:
         ) from error
     with lock:
         run = RunFolder(path)
-        _open_record(run, config, resume)
+        _open_record(run, config, resume, contents or {})
         try:
             yield run
         except KeyboardInterrupt:
@@ -154,12 +158,12 @@ def open_run(path: Path, config: dict, *, resume: bool) -> Iterator[RunFolder]:
         run.update(status="finished")
 
 
-def _open_record(run: RunFolder, config: dict, resume: bool) -> None:
+def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str, str]) -> None:
     record_path = run.path / "run.json"
     if not record_path.exists():
         if resume:
             raise InputError(f"there is no run to resume in {run.path}; expected a run.json there")
-        run.record = {"config": config, **environment()}
+        run.record = {"config": config, "contents": contents, **environment()}
     elif not resume:
         raise InputError(
             f"{run.path} already holds a run; "
@@ -177,6 +181,7 @@ def _open_record(run: RunFolder, config: dict, resume: bool) -> None:
                 f"{run.path} holds a run of another configuration "
                 f"(differing: {', '.join(differing)}); resume with the same options"
             )
+        check_contents(run.path, run.record.get("contents", {}), contents)
         run.record.pop("error", None)
     run.update(status="running")
 

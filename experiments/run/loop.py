@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.config import Config, identity
+from experiments.run.contents import contents_of, read_task
 from experiments.run.data import PhaseData, dpo_data, sft_data
 from experiments.run.evaluation import best_epoch, describe, evaluate, evaluations, save_statistics
 from experiments.run.folder import RunFolder, open_run
@@ -23,7 +24,7 @@ from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, 
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
 from minigpt.files import make_folder
-from tasks import Task, get_task
+from tasks import Task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
 WARMUP = 0.1  # of a phase's steps
@@ -39,12 +40,7 @@ def run(config: Config) -> Result | None:
     """
     plan = resolve(config)
     config = plan.config
-    limits = {
-        "train": config.train_examples,
-        "dev": config.dev_examples,
-        "test": config.dev_examples,
-    }
-    task = get_task(config.task, config.data, limits=limits, **config.sampling())
+    task = read_task(config)
     policy, adapted = make_policy(
         config.model,
         dropout=config.dropout,
@@ -58,9 +54,10 @@ def run(config: Config) -> Result | None:
     print_summary(plan, task, policy, adapted, data, sequences)
     if config.dry_run:
         return None
+    contents = contents_of(task, policy)
     with (
         torch.random.fork_rng(),
-        open_run(config.out, identity(config), resume=config.resume) as folder,
+        open_run(config.out, identity(config), resume=config.resume, contents=contents) as folder,
     ):
         torch.manual_seed(torch_seed(config.seed, "dropout"))
         training = TrainingRun(plan, task, policy, folder, sft=data)

@@ -10,14 +10,17 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import replace
+from functools import cache
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from shutil import rmtree
 
 import torch
 from tqdm import tqdm
 
 from experiments.run.config import Config, identity
+from experiments.run.contents import check_contents, data_hash, read_task
 from experiments.run.folder import read_record
 from experiments.run.loop import run
 from experiments.run.memory import keep_freed_memory
@@ -31,6 +34,7 @@ def run_all(configs: Sequence[Config], jobs: int) -> None:
 
     Should one fail, those at work are finished, the rest is left, and the error names the run.
     """
+    _data_hash.cache_clear()  # another call may find other data
     distinct = {config.out: config for config in configs}
     waiting = [config for config in distinct.values() if not finished(config)]
     threads = max(1, torch.get_num_threads() // jobs)
@@ -55,7 +59,10 @@ def run_all(configs: Sequence[Config], jobs: int) -> None:
 
 
 def finished(config: Config) -> bool:
-    """Return whether the run is done; InputError if its folder holds another or a damaged one."""
+    """Return whether the run is done.
+
+    Raises InputError if its folder holds another run or a damaged one, or one on other data.
+    """
     if not (config.out / "run.json").exists():
         return False
     record = read_record(config.out / "run.json")
@@ -64,7 +71,17 @@ def finished(config: Config) -> bool:
             f"{config.out} holds a run of other options than its name says; "
             "expected the run that the study put there, remove the folder"
         )
+    if "data" in record.get("contents", {}):
+        limits = config.train_examples, config.dev_examples
+        found = _data_hash(config.task, config.data, *limits)
+        check_contents(config.out, record["contents"], {"data": found})
     return record.get("status") == "finished"
+
+
+@cache
+def _data_hash(name: str, data: Path | None, train: int | None, dev: int | None) -> str:
+    """Return the hash of the data, which is read once for all runs on it."""
+    return data_hash(read_task(Config(name, data, train_examples=train, dev_examples=dev)))
 
 
 def _run(config: Config) -> None:
