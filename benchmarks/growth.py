@@ -21,7 +21,7 @@ from benchmarks.job import WARM_UP, measured
 from benchmarks.ours import train_steps
 from experiments.run.command import command_line
 from experiments.run.display import align
-from experiments.run.folder import environment
+from experiments.run.environment import environment
 from experiments.run.memory import keep_freed_memory, peak_memory_mib
 from minigpt import GPT, accelerate
 from minigpt.errors import InputError

@@ -24,7 +24,7 @@ from benchmarks.job import BATCH, SAMPLING, WARM_UP, Job, measured
 from benchmarks.least_work import Ceilings, least_generation, least_training, measure_ceilings
 from benchmarks.table import lora_table, main_table, summarise
 from experiments.run.command import command_line
-from experiments.run.folder import environment
+from experiments.run.environment import environment
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.fast.compiling import Backend

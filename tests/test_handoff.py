@@ -436,6 +436,30 @@ def test_adapters_are_no_part_of_the_base_weights():
     assert contents_of(task, one) == contents_of(task, other)
 
 
+def without(number: int):
+    return lambda lines: lines[:number] + lines[number + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda lines: [], "lacks 6 of the 6 steps before the checkpoint, from 1 to 6"),
+        (without(2), "lacks 1 of the 6 steps before the checkpoint, from 2 to 2"),
+        (without(4), "lacks the evaluations of the epochs 1;"),
+        (lambda lines: [*lines[:2], lines[2][:30] + "\n", *lines[3:]], "line 3 of .* is damaged"),
+    ],
+)
+def test_a_log_with_holes_is_not_resumed(finished, model, tmp_path, damage, message):
+    broken = tmp_path / "run"
+    shutil.copytree(finished.folder, broken)
+    path = broken / "metrics.jsonl"
+    path.write_text("".join(damage(path.read_text().splitlines(keepends=True))))
+    left = path.read_text()
+    with pytest.raises(InputError, match=message):
+        handoff.run(config(model, broken, resume=True))
+    assert path.read_text() == left
+
+
 def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(
     model, tmp_path, monkeypatch, capsys
 ):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from experiments.run.folder import LINES, open_run
+from experiments.run.result import Result
 from minigpt.errors import InputError
 
 
@@ -53,3 +54,48 @@ def test_the_first_number_that_is_not_finite_ends_the_run(tmp_path, name, value)
         run.flush()
     assert [line["step"] for line in lines_of(path)] == [0, 1, 2]
     assert json.loads((path / "run.json").read_text())["status"] == "failed"
+
+
+def enter(path, *, resume=False):
+    with open_run(path, {}, resume=resume):
+        pass
+
+
+def test_the_lock_is_free_again_however_the_run_ended(tmp_path):
+    path, kept = tmp_path / "run", []
+    enter(path)
+    for _ in range(2):  # refused twice for the same reason, the errors kept as a notebook does
+        with pytest.raises(InputError, match="already holds a run; continue it with") as refused:
+            enter(path)
+        kept.append(refused)
+    for error in (ZeroDivisionError, KeyboardInterrupt, SystemExit):
+        with pytest.raises(error) as ended, open_run(path, {}, resume=True):
+            raise error
+        kept.append(ended)
+    with open_run(path, {}, resume=True), pytest.raises(InputError, match="another run is at work"):
+        enter(path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "metrics.jsonl"])
+def test_what_another_run_left_is_not_adopted(tmp_path, name):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / name).write_text("")
+    with pytest.raises(InputError, match=f"no run.json but the {name} of another run"):
+        enter(path)
+    assert not (path / "run.json").exists()
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"loss": 1}', '{"step": null}', "[" * 100_000])
+def test_a_damaged_line_of_the_log_is_named(tmp_path, line):
+    path = tmp_path / "run"
+    with open_run(path, {}, resume=False) as run:
+        (path / "metrics.jsonl").write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
+        with pytest.raises(InputError, match=r"line 2 of .* is damaged"):
+            run.logged()
+
+
+def test_what_a_notebook_shows_of_a_result_is_one_short_line(tmp_path):
+    epoch = {"epoch": 3, "scores": {"chrf": {"value": 0.123456}}, "samples": ["x" * 9999]}
+    shown = repr(Result(tmp_path / "run", [epoch] * 5, epoch, epoch, {"floor": {"chrf": 1.0}}))
+    assert "4 epochs, best 3: chrf 0.1235" in shown and "\n" not in shown and len(shown) < 250

@@ -7,12 +7,9 @@ checkpoint.safetensors   the latest state, for --resume
 
 import json
 import math
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,6 +19,8 @@ from torch.optim import AdamW
 
 from experiments.run.checkpoint import load_checkpoint, read_progress
 from experiments.run.contents import check_contents
+from experiments.run.environment import environment
+from experiments.run.interruption import Interruption, signal_of
 from experiments.run.memory import peak_memory_mib
 from minigpt.errors import InputError
 from minigpt.files import write_text
@@ -29,7 +28,6 @@ from minigpt.model import GPT
 
 LINES = 20  # of metrics.jsonl that are written together
 MUST_BE_FINITE = ("loss", "grad_norm")
-PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
 
 
 class RunFolder:
@@ -68,27 +66,53 @@ class RunFolder:
             raise InputError(_divergence(lines[len(finite)]))
 
     def logged(self) -> list[dict]:
-        """All lines of metrics.jsonl; a last line that was cut short by a crash is left out."""
+        """All lines of metrics.jsonl; a last line that was cut short by a crash is left out.
+
+        Raises InputError for any other line that is not as it was written.
+        """
         self.flush()
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        records = []
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                record = json.loads(line)
+                record["step"] + 0
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise InputError(
+                    f"line {number} of {path} is damaged; expected what the run wrote there, "
+                    "start the run anew in another folder"
+                ) from error
+            records.append(record)
+        return records
 
     def restore(self, model: GPT, optimizer: AdamW) -> dict | None:
         """Go back to the latest checkpoint and return its progress; None before the first.
 
         What was logged after it (by the progress's "step") is dropped, and will be logged again.
+        Raises InputError if what was logged before it is not all there.
         """
-        progress = None
+        progress, step = None, -1
         if self.checkpoint.exists():
             progress = read_progress(self.checkpoint)
+            step = progress["step"]
+            self._check_log(step)
             load_checkpoint(self.checkpoint, model, optimizer)
-        step = -1 if progress is None else progress["step"]
         kept = [json.dumps(record) + "\n" for record in self.logged() if record["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
         return progress
+
+    def _check_log(self, last: int) -> None:
+        """Raise InputError unless metrics.jsonl has every step up to the `last`."""
+        steps = {record["step"] for record in self.logged() if "loss" in record}
+        missing = [step for step in range(1, last + 1) if step not in steps]
+        if missing:
+            raise InputError(
+                f"{self.path / 'metrics.jsonl'} lacks {len(missing)} of the {last} steps before "
+                f"the checkpoint, from {missing[0]} to {missing[-1]}; expected all of them, put "
+                "the file back or start the run anew in another folder"
+            )
 
     def update(self, **values) -> None:
         """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
@@ -131,6 +155,25 @@ def open_run(
     with the same `contents`, the hashes of what the run is made from.
     Raises InputError if another process holds it, or it cannot be written.
     """
+    lock = _take_lock(path)
+    try:
+        run = RunFolder(path)
+        _open_record(run, config, resume, contents or {})
+        try:
+            yield run
+        except KeyboardInterrupt as stop:
+            run.update(status="interrupted")
+            raise Interruption(signal_of(stop), resumable=True) from stop
+        except BaseException as error:
+            run.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.update(status="finished")
+    finally:
+        lock.release()
+
+
+def _take_lock(path: Path) -> filelock.BaseFileLock:
+    """Make the folder and take its lock; InputError if another run holds it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / "lock")
@@ -144,18 +187,7 @@ def open_run(
             f"cannot write to the run folder {path} ({error.strerror}); "
             "expected a writable folder, choose one with --out"
         ) from error
-    with lock:
-        run = RunFolder(path)
-        _open_record(run, config, resume, contents or {})
-        try:
-            yield run
-        except KeyboardInterrupt:
-            run.update(status="interrupted")
-            raise
-        except BaseException as error:
-            run.update(status="failed", error=f"{type(error).__name__}: {error}")
-            raise
-        run.update(status="finished")
+    return lock
 
 
 def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str, str]) -> None:
@@ -163,11 +195,17 @@ def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str,
     if not record_path.exists():
         if resume:
             raise InputError(f"there is no run to resume in {run.path}; expected a run.json there")
+        left = [path for path in (run.checkpoint, run.path / "metrics.jsonl") if path.exists()]
+        if left:
+            raise InputError(
+                f"{run.path} has no run.json but the {left[0].name} of another run; "
+                "expected an empty folder, choose another one with --out"
+            )
         run.record = {"config": config, "contents": contents, **environment()}
     elif not resume:
         raise InputError(
-            f"{run.path} already holds a run; "
-            "continue it with --resume or choose another folder with --out"
+            f"{run.path} already holds a run; continue it with --resume (in a notebook "
+            "resume=True), which reports a finished one again, or choose another folder with --out"
         )
     else:
         run.record = read_record(record_path)
@@ -194,29 +232,3 @@ def read_record(path: Path) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); expected the record of a run") from error
     return record
-
-
-def environment() -> dict:
-    """What a reader needs to judge or repeat a run: commit, versions, machine."""
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """The output of git in this source tree; None without git or outside a checkout."""
-    source = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", source, *arguments], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

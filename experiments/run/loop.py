@@ -23,6 +23,7 @@ from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
 from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
+from minigpt.errors import InputError
 from minigpt.files import make_folder
 from tasks import Task
 
@@ -107,7 +108,7 @@ class TrainingRun:
             data = self.sft if phase.objective == "sft" else self._dpo_data()
             while self.epoch <= phase.last:
                 self._train_epoch(phase, data)
-                if self.epoch % self.config.evaluate_every == 0 or self.epoch == phase.last:
+                if self._is_evaluated(self.epoch):
                     self._evaluate(phase.objective)
                 self._next_epoch()
 
@@ -143,7 +144,7 @@ class TrainingRun:
             max_grad_norm=MAX_GRAD_NORM,
         )
         title = f"epoch {self.epoch}/{config.epochs} {phase.objective}"
-        progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False)
+        progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False, disable=None)
         for metrics in progress:
             self.done, self.step = self.done + 1, self.step + 1
             self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
@@ -228,3 +229,20 @@ class TrainingRun:
         for name, value in progress.items():
             setattr(self, name, value)
         self.epochs = evaluations(self.folder.logged())
+        self._check_evaluations()
+
+    def _check_evaluations(self) -> None:
+        """Raise InputError unless every epoch before the one at work is evaluated as it should."""
+        missing = {n for n in range(self.epoch) if self._is_evaluated(n)}
+        missing -= {record["epoch"] for record in self.epochs}
+        if missing:
+            raise InputError(
+                f"{self.folder.path / 'metrics.jsonl'} lacks the evaluations of the epochs "
+                f"{', '.join(map(str, sorted(missing)))}; expected all before the checkpoint, put "
+                "the file back or start the run anew in another folder"
+            )
+
+    def _is_evaluated(self, epoch: int) -> bool:
+        """Return whether an epoch ends in an evaluation: 0, every so many, a phase's last."""
+        ends = {phase.last for phase in self.plan.phases}
+        return epoch % self.config.evaluate_every == 0 or epoch in ends

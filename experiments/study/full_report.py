@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.run.folder import environment
+from experiments.run.environment import environment
 from experiments.study.arms import Study, make_task
 from experiments.study.document import Block, Heading, Paragraph, write_document
 from experiments.study.report import HOW_TO_READ, report_study, seed_noise

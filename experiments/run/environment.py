@@ -1,0 +1,37 @@
+"""Where a run took place: commit, versions, machine."""
+
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
+
+
+def environment() -> dict:
+    """What a reader needs to judge or repeat a run: commit, versions, machine."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """The output of git in this source tree; None without git or outside a checkout."""
+    source = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", source, *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

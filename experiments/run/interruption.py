@@ -1,0 +1,45 @@
+"""Being told to stop: by Ctrl-C, by a cluster that takes its machine back, by a closed terminal."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOPPING = [s for s in signal.Signals if s.name in ("SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
+
+
+class Interruption(KeyboardInterrupt):
+    """A run was told to stop by a signal; `resumable` once there is a record to go on from."""
+
+    def __init__(self, number: int, *, resumable: bool = False):
+        super().__init__(number)
+        self.number = number
+        self.resumable = resumable
+
+
+def signal_of(stop: KeyboardInterrupt) -> int:
+    """Return the number of the signal behind an interruption; a plain one is Ctrl-C."""
+    return stop.number if isinstance(stop, Interruption) else signal.SIGINT
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP interrupt as Ctrl-C does; afterwards they do what they did.
+
+    A signal that the process ignores, as SIGHUP under nohup, stays ignored. Only the main thread
+    can handle signals; in another one nothing is changed.
+    """
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPPING:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                previous[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame) -> None:
+    raise Interruption(number)
