@@ -1,11 +1,13 @@
 """From the shell to `run(Config(...))`: the same few lines for every experiment."""
 
+import io
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 import tyro
 
+from experiments.run.interruption import Interruption, signal_of, signals_interrupt
 from experiments.run.memory import keep_freed_memory
 from minigpt.errors import InputError
 
@@ -18,12 +20,15 @@ def command_line(
 ) -> Result:
     """Make a `config` from `argv` (the process's own if None), and `run` it.
 
-    The process is taken to be there for this run: memory that it frees, it keeps.
-    Bad input ends in one sentence on stderr and exit code 2, an interruption in exit code 130.
+    The process is taken to be there for this run: memory that it frees, it keeps, and what its
+    streams cannot encode is printed escaped. Bad input ends in one sentence on stderr and exit code
+    2, an interruption by a signal in exit code 128 and the signal's number (Ctrl-C: 130).
     """
     keep_freed_memory()
+    _never_fail_to_print()
     try:
-        return run(tyro.cli(config, args=argv))
+        with signals_interrupt():
+            return run(tyro.cli(config, args=argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
@@ -34,6 +39,17 @@ def command_line(
             file=sys.stderr,
         )
         raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        print("interrupted; the same command with --resume goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        resumable = isinstance(stop, Interruption) and stop.resumable
+        kept = (
+            "the same command with --resume goes on" if resumable else "what was finished is kept"
+        )
+        print(f"interrupted; {kept}", file=sys.stderr)
+        raise SystemExit(128 + signal_of(stop)) from None
+
+
+def _never_fail_to_print() -> None:
+    """Let the streams escape what their encoding lacks, such as Hindi on a terminal of cp1252."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is another, in UTF-8
+            stream.reconfigure(errors="backslashreplace")

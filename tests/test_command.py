@@ -1,0 +1,75 @@
+"""From the shell: signals end a run as Ctrl-C does, and nothing that is printed can fail it."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments.run.command import command_line
+from experiments.run.folder import open_run
+from experiments.run.interruption import STOPPING, signals_interrupt
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Options:
+    """Nothing to choose."""
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_signal_is_an_interruption(number, code, begun, tmp_path, capsys):
+    def run(_):
+        if not begun:
+            os.kill(os.getpid(), number)
+        with open_run(tmp_path / "run", {}, resume=False):
+            os.kill(os.getpid(), number)
+
+    before = [signal.getsignal(number) for number in STOPPING]
+    with pytest.raises(SystemExit) as exit:
+        command_line(Options, run, [])
+    assert exit.value.code == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("interrupted; ")
+    assert ("--resume" in error) == begun == (tmp_path / "run" / "run.json").exists()
+    assert not begun or '"status": "interrupted"' in (tmp_path / "run" / "run.json").read_text()
+    assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+def test_ctrl_c_promises_no_resume_before_there_is_a_run(capsys):
+    def run(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as exit:
+        command_line(Options, run, [])
+    assert exit.value.code == 130
+    assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)  # as nohup asks for
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_a_terminal_cannot_show_is_escaped():
+    code = (
+        "import tests.test_command as t\n"
+        "t.command_line(t.Options, lambda _: print('\\u0939\\u093f', 'caf\\xe9'), [])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [rb"\u0939\u093f", "café".encode("cp1252")]
