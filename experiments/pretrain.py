@@ -94,7 +94,7 @@ def train_on(
         precision=config.precision,
         max_grad_norm=1.0,
     )
-    progress = tqdm(training, total=steps, initial=done, unit="step")
+    progress = tqdm(training, total=steps, initial=done, unit="step", disable=None)
     for step, metrics in enumerate(progress, start=done + 1):
         folder.log(step=step, **metrics)
         if step % LOSS_EVERY == 0:

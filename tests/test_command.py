@@ -1,5 +1,6 @@
 """From the shell: signals end a run as Ctrl-C does, and nothing that is printed can fail it."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from experiments.run.command import command_line
+from experiments.run.display import printable
 from experiments.run.folder import open_run
 from experiments.run.interruption import STOPPING, signals_interrupt
+from experiments.study.document import Heading, Paragraph, Table, write_document
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,3 +76,34 @@ def test_what_a_terminal_cannot_show_is_escaped():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [rb"\u0939\u093f", "café".encode("cp1252")]
+
+
+def test_samples_are_shown_without_what_steers_a_terminal():
+    assert printable("\u0939\u093f\tcaf\u00e9\n") == "\u0939\u093f\tcaf\u00e9\n"
+    assert printable("\x1b[2Ja\rb\x00\u202e") == r"\x1b[2Ja\rb\x00\u202e"
+
+
+def test_both_reports_escape_alike(tmp_path):
+    text = "<script>x</script> & a|b"
+    blocks = [Heading(text), Paragraph(text), Table([text], [[text]])]
+    write_document(tmp_path, text, blocks)
+    for name in ("report.md", "report.html"):
+        written = (tmp_path / name).read_text()
+        assert "<script>" not in written
+        assert written.count("&lt;script&gt;x&lt;/script&gt; &amp; a") >= 4
+    assert r"| &lt;script&gt;x&lt;/script&gt; &amp; a\|b |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_grid_is_told_of_and_no_bar_goes_into_a_file():
+    command = [sys.executable, "-m", "experiments.handoff"]
+    shown = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert "--grid" in shown.stdout
+    bars = [
+        call
+        for path in (ROOT / "experiments").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "tqdm"
+    ]
+    assert len(bars) >= 3
+    for bar in bars:
+        assert "disable" in {keyword.arg for keyword in bar.keywords}

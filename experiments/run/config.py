@@ -24,6 +24,7 @@ NOT_IDENTITY = ("out", "resume", "dry_run", "compile")
 class Config:
     """Fine-tune a GPT-2 with SFT, hand it over to DPO after an epoch, evaluate every epoch.
 
+    With --grid, the handoffs that the paper compares are run instead; --grid --help shows how.
     Options shown as None take a default that suits the task; --dry-run shows them all.
     """
 

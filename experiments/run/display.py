@@ -28,3 +28,16 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     ]
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters, all but the ends of lines, are shown as escapes.
+
+    What a model or a file of data holds may otherwise clear the screen of who looks at it.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )

@@ -2,7 +2,7 @@
 
 from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
-from experiments.run.display import align, show_floor, show_with_interval
+from experiments.run.display import align, printable, show_floor, show_with_interval
 from experiments.run.plan import RunPlan
 from experiments.run.seeds import numpy_generator
 from lora import trainable_parameters
@@ -99,7 +99,7 @@ def write_report(result, folder, task: Task) -> None:
     draw_curves(folder.path / "curves.png", folder.logged(), result.floors, task)
     print("\n" + text + "\n")
     for sample in result.last["samples"][:2]:
-        print(sample + "\n")
+        print(printable(sample) + "\n")
     print(
         f"record: {folder.path}/run.json, metrics.jsonl, curves.png, samples.txt, "
         "best/ and last/ (weights)"

@@ -79,20 +79,29 @@ def write_document(folder: Path, title: str, blocks: Sequence[Block]) -> None:
 def _markdown(block: Block, folder: Path) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {_plain(text)}"
         case Paragraph(text):
-            return text
+            return _plain(text)
         case Picture(path, caption):
-            return f"![{caption}]({_relative(path, folder)})"
+            return f"![{_plain(caption)}]({_relative(path, folder)})"
         case Table(header, rows):
 
             def cell(value) -> str:
                 links = _links(value)
                 shown = " ".join(f"[{k.text}]({_relative(k.target, folder)})" for k in links)
-                return shown if links else value.replace("|", "\\|")
+                return shown if links else _plain(value).replace("|", "\\|").replace("\n", " ")
 
-            lines = [header, ["---"] * len(header), *([cell(v) for v in row] for row in rows)]
+            lines = [
+                [cell(name) for name in header],
+                ["---"] * len(header),
+                *([cell(v) for v in row] for row in rows),
+            ]
             return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Return text in Markdown without the tags that it would otherwise be, as in the page."""
+    return escape(text, quote=False)
 
 
 def _html(block: Block, folder: Path) -> str:

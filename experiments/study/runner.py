@@ -42,7 +42,9 @@ def run_all(configs: Sequence[Config], jobs: int) -> None:
         ProcessPoolExecutor(
             jobs, _start_method(), _start_worker, (threads,), max_tasks_per_child=1
         ) as pool,
-        tqdm(total=len(distinct), initial=len(distinct) - len(waiting), desc="runs") as progress,
+        tqdm(
+            total=len(distinct), initial=len(distinct) - len(waiting), desc="runs", disable=None
+        ) as progress,
     ):
         futures = {pool.submit(_run, config): config for config in waiting}
         for future in futures:
