@@ -234,16 +234,25 @@ def flags(config: Config) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lines", [1, 5, 7])
-def test_kill_9_and_resume_gives_the_same_weights(finished, model, tmp_path, lines):
+@pytest.mark.parametrize(
+    "lines, number, code",
+    [
+        (1, signal.SIGKILL, -signal.SIGKILL),
+        (5, signal.SIGKILL, -signal.SIGKILL),
+        (7, signal.SIGKILL, -signal.SIGKILL),
+        (5, signal.SIGTERM, 143),
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_weights(finished, model, tmp_path, lines, number, code):
     """Killed once metrics.jsonl has so many lines: in SFT, at the handoff, in DPO."""
     arguments = flags(config(model, tmp_path / "run"))
     killed, log = shell(*arguments), tmp_path / "run" / "metrics.jsonl"
     while killed.poll() is None and not (log.exists() and log.read_text().count("\n") >= lines):
         time.sleep(0.005)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    killed.send_signal(number)
+    _, errors = killed.communicate()
+    assert killed.returncode == code, errors
+    assert code < 0 or errors.splitlines()[-1].startswith("interrupted; the same command with")
     resumed = shell(*arguments, "--resume")
     _, errors = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, errors

@@ -7,11 +7,17 @@ else along.
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from functools import cache
-from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing import (
+    active_children,
+    connection,
+    get_all_start_methods,
+    get_context,
+    parent_process,
+)
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from shutil import rmtree
@@ -49,7 +55,7 @@ def run_all(configs: Sequence[Config], jobs: int) -> None:
         futures = {pool.submit(_run, config): config for config in waiting}
         for future in futures:
             future.add_done_callback(lambda _: progress.update())
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        done = _wait(pool, futures)
         failed = [future for future in done if future.exception()]
         if failed:
             pool.shutdown(cancel_futures=True)
@@ -58,6 +64,17 @@ def run_all(configs: Sequence[Config], jobs: int) -> None:
                 f"the run {futures[failed[0]].out} failed ({error}); what was "
                 "finished is kept, the same command goes on from there"
             ) from error
+
+
+def _wait(pool: ProcessPoolExecutor, futures: Iterable[Future]) -> set[Future]:
+    """Return what is done once all is, or one has failed; an interruption ends the runs at work."""
+    try:
+        return wait(futures, return_when=FIRST_EXCEPTION).done
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            process.terminate()
+        raise
 
 
 def finished(config: Config) -> bool:
