@@ -1,6 +1,7 @@
 """The handoff experiment end to end: what it leaves behind, resumes, refuses."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -290,6 +291,34 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     twice = load_file(result.folder / "last" / "model.safetensors")
     assert all(torch.equal(once[name], twice[name]) for name in once)
     assert [r["scores"] for r in result.epochs] == [r["scores"] for r in finished.epochs]
+
+
+@pytest.mark.parametrize("steps", [2, 3])  # within an epoch, and at its end before it is evaluated
+def test_a_signal_waits_for_the_step_and_its_checkpoint(
+    finished, model, tmp_path, monkeypatch, capsys, steps
+):
+    real = loop.train
+
+    def signalled(*arguments, **options):
+        for number, metrics in enumerate(real(*arguments, **options), 1):
+            if number == steps:
+                os.kill(os.getpid(), signal.SIGTERM)  # while the step is taken
+            yield metrics
+
+    monkeypatch.setattr(loop, "train", signalled)
+    arguments = flags(config(model, tmp_path / "run"))
+    with pytest.raises(SystemExit) as exit:
+        handoff.main(arguments)
+    assert exit.value.code == 143 and "--resume goes on" in capsys.readouterr().err
+    progress = read_progress(tmp_path / "run" / "checkpoint.safetensors")
+    assert (progress["epoch"], progress["done"], progress["step"]) == (1, steps, steps)
+    monkeypatch.setattr(loop, "train", real)
+    handoff.main([*arguments, "--resume"])
+    once = load_file(finished.folder / "last" / "model.safetensors")
+    twice = load_file(tmp_path / "run" / "last" / "model.safetensors")
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+    log = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
 
 
 @pytest.mark.slow

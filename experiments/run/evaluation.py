@@ -65,6 +65,18 @@ def evaluations(records: list[dict]) -> list[dict]:
     return [record for record in records if "scores" in record]
 
 
+def check_evaluated(records: list[dict], expected: list[int], folder: Path) -> None:
+    """Raise InputError unless the log of the run in `folder` has every expected epoch's scores."""
+    found = {record["epoch"] for record in records}
+    missing = [epoch for epoch in expected if epoch not in found]
+    if missing:
+        raise InputError(
+            f"{folder / 'metrics.jsonl'} lacks the evaluations of the epochs "
+            f"{', '.join(map(str, missing))}; expected all before the checkpoint, put "
+            "the file back or start the run anew in another folder"
+        )
+
+
 def best_epoch(epochs: list[dict], headline: str) -> dict:
     """Return the trained epoch with the best headline score, the earliest of equals."""
 

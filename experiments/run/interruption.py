@@ -41,5 +41,34 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def signals_wait() -> Iterator[list[int]]:
+    """Within `signals_interrupt`, only note the first signal, for the caller to stop when it can.
+
+    Yields the list that its number is put in. A second signal interrupts at once. Elsewhere, in
+    a notebook say, nothing is changed.
+    """
+    noted: list[int] = []
+    previous = {n: signal.getsignal(n) for n in (signal.SIGINT, *STOPPING)}
+    if _interrupt not in previous.values():
+        yield noted
+        return
+
+    def note(number: int, frame) -> None:
+        if noted:
+            _interrupt(number, frame)
+        noted.append(number)
+
+    for number, handler in previous.items():
+        if handler in (_interrupt, signal.default_int_handler):
+            signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in previous.items():
+            if signal.getsignal(number) is note:
+                signal.signal(number, handler)
+
+
 def _interrupt(number: int, frame) -> None:
     raise Interruption(number)

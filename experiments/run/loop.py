@@ -11,9 +11,17 @@ from experiments.run.checkpoint import save_checkpoint
 from experiments.run.config import Config, identity
 from experiments.run.contents import contents_of, read_task
 from experiments.run.data import PhaseData, dpo_data, sft_data
-from experiments.run.evaluation import best_epoch, describe, evaluate, evaluations, save_statistics
+from experiments.run.evaluation import (
+    best_epoch,
+    check_evaluated,
+    describe,
+    evaluate,
+    evaluations,
+    save_statistics,
+)
 from experiments.run.folder import RunFolder, open_run
 from experiments.run.handover import hand_over, load_pairs
+from experiments.run.interruption import Interruption, signals_wait
 from experiments.run.plan import RunPlan, resolve
 from experiments.run.policy import make_policy, restore_policy, save_policy
 from experiments.run.report import epoch_line, print_summary, write_report
@@ -23,7 +31,6 @@ from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
 from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
-from minigpt.errors import InputError
 from minigpt.files import make_folder
 from tasks import Task
 
@@ -145,15 +152,19 @@ class TrainingRun:
         )
         title = f"epoch {self.epoch}/{config.epochs} {phase.objective}"
         progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False, disable=None)
-        for metrics in progress:
-            self.done, self.step = self.done + 1, self.step + 1
-            self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
-            self.folder.log(step=self.step, epoch=self.epoch, phase=phase.objective, **metrics)
-            if self.step % LOSS_EVERY == 0:
-                progress.set_postfix(loss=f"{metrics['loss']:.3f}")
-            # Not after the last step: the epoch's end saves, once it is evaluated.
-            if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
-                self._save()
+        with signals_wait() as noted:
+            for metrics in progress:
+                self.done, self.step = self.done + 1, self.step + 1
+                self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
+                self.folder.log(step=self.step, epoch=self.epoch, phase=phase.objective, **metrics)
+                if self.step % LOSS_EVERY == 0:
+                    progress.set_postfix(loss=f"{metrics['loss']:.3f}")
+                # Not after the last step: the epoch's end saves, once it is evaluated.
+                if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                    self._save()
+                if noted:
+                    self._save()
+                    raise Interruption(noted[0])
         self.folder.flush()  # which waits for the device, and stops a run that has diverged
         check_weights(self.policy)  # before they are evaluated
         self.seconds += time.monotonic() - now
@@ -229,18 +240,8 @@ class TrainingRun:
         for name, value in progress.items():
             setattr(self, name, value)
         self.epochs = evaluations(self.folder.logged())
-        self._check_evaluations()
-
-    def _check_evaluations(self) -> None:
-        """Raise InputError unless every epoch before the one at work is evaluated as it should."""
-        missing = {n for n in range(self.epoch) if self._is_evaluated(n)}
-        missing -= {record["epoch"] for record in self.epochs}
-        if missing:
-            raise InputError(
-                f"{self.folder.path / 'metrics.jsonl'} lacks the evaluations of the epochs "
-                f"{', '.join(map(str, sorted(missing)))}; expected all before the checkpoint, put "
-                "the file back or start the run anew in another folder"
-            )
+        expected = [n for n in range(self.epoch) if self._is_evaluated(n)]
+        check_evaluated(self.epochs, expected, self.folder.path)
 
     def _is_evaluated(self, epoch: int) -> bool:
         """Return whether an epoch ends in an evaluation: 0, every so many, a phase's last."""
