@@ -35,8 +35,8 @@ def resolve(config: Config) -> RunPlan:
     that cannot be used.
     """
     _check_names(config)
-    check_bounds(flat_options(config))
     _check_adapters(config)
+    check_bounds(flat_options(config))
     config = _fill_in(config)
     phases = handoff_phases(
         config.epochs,
