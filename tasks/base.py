@@ -1,6 +1,5 @@
 """What a task is: examples to learn from, and an evaluation of what was learnt."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import torch
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
+from tasks.accounts import FileAccount
 
 SPLITS = ("train", "dev", "test")
 
@@ -147,7 +147,8 @@ class Task:
     # What a tuning run is cut down to: epochs, and where there are many, train_ and dev_examples.
     tuning: dict[str, int] = {"epochs": 3}
     scored_splits: tuple[str, ...] = SPLITS  # the splits whose right answers are known
-    skipped: dict[str, Counter[str]] = {}  # what could not be used: file -> reason -> rows
+    accounts: dict[str, FileAccount] = {}  # what became of the rows of each file, by its name
+    drawn: str | None = None  # how the splits were drawn, where one file holds several
 
     def examples(self, split: str) -> list[Example]:
         """Return the examples of "train", "dev" or "test"."""
@@ -168,6 +169,13 @@ class Task:
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """Return what no learning at all scores: name of the floor -> metric -> value."""
         return {}
+
+    def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
+        """Raise InputError if a context of `n_positions` tokens is too short for the evaluation."""
+
+    def why_not_scored(self, split: str) -> str:
+        """Return why a split is not among the scored ones."""
+        return "its right answers are not known"
 
     def leak(self, split: str) -> str | None:
         """Return, in a sentence, what of a split training has seen; None where it cannot."""

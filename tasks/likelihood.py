@@ -10,7 +10,7 @@ from minigpt.model import GPT
 from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
 from objectives import sequence_logps
-from objectives.sequences import sequence_batch, tokenise
+from objectives.sequences import Sequences, sequence_batch, tokenise
 from tasks.base import Example, Metric, Score, ratio
 
 SCORING_BATCH = 8  # texts scored together; their logits take 0.2 GB in GPT-2's vocabulary
@@ -39,13 +39,8 @@ def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -
 
     Raises InputError when an example is longer than the model's context.
     """
-    n_positions, device = model.config.n_positions, model.wte.weight.device
-    sequences = tokenise(examples, tokenizer, n_positions=n_positions, end_of_text=True)
-    if sequences.truncated:
-        raise InputError(
-            f"{sequences.lengths.max()} tokens or more of an example do not fit into a context of "
-            f"{n_positions}; expected a model with a longer one"
-        )
+    device = model.wte.weight.device
+    sequences = whole_sequences(examples, tokenizer, model.config.n_positions)
     nats = []
     with torch.no_grad(), evaluating(model):
         for start in range(0, len(examples), SCORING_BATCH):
@@ -53,6 +48,17 @@ def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -
             batch = sequence_batch(sequences, index).to(device)
             nats.append(-sequence_logps(model, batch).double().cpu().numpy())
     return np.concatenate(nats) / math.log(2)
+
+
+def whole_sequences(examples: list[Example], tokenizer: Tokenizer, n_positions: int) -> Sequences:
+    """Return the examples as tokens; InputError when one is longer than `n_positions`."""
+    sequences = tokenise(examples, tokenizer, n_positions=n_positions, end_of_text=True)
+    if sequences.truncated:
+        raise InputError(
+            f"{sequences.lengths.max()} tokens or more of an example do not fit into a context of "
+            f"{n_positions}; expected a model with a longer one"
+        )
+    return sequences
 
 
 def preferred(

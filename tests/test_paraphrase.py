@@ -90,7 +90,10 @@ def test_the_courses_files(tmp_path):
         " no",
     )
     assert train[4].completion == " yes"
-    assert task.skipped == {"quora-train.csv": {}, "quora-dev.csv": {}}
+    assert {n: a.skipped for n, a in task.accounts.items()} == {
+        "quora-train.csv": {},
+        "quora-dev.csv": {},
+    }
     with pytest.raises(InputError, match="quora-test-student.csv, line 1.*no column is_duplicate"):
         task.examples("test")
 
@@ -115,14 +118,21 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
     assert task.pairs("train") == [
         ('What is "it"?', "Why not now?", True),
         ("Two lines?", "One line?", False),
+        ('"Never closed?', "Why?", False),  # a character, as it would swallow two rows
+        ("Swallowed?", "Yes?", False),
+        ('Closed"', "Here", True),
         ("The end?", "Is it?", False),
     ]
-    assert task.skipped["quora-train.csv"] == {
-        "label is not 0 or 1": 2,
+    account = task.accounts["quora-train.csv"]
+    assert account.used == 6 and account.rows == 11
+    assert account.skipped == {
+        "no label": 1,
+        "label is not 0 or 1": 1,
         "wrong number of fields": 2,
         "empty question": 1,
-        "tab inside a question": 3,  # three lines of the file, one row as quoted
     }
+    (note,) = account.notes
+    assert note.startswith("1 double quotes open") and note.endswith("line 10")
 
 
 def test_the_official_release_is_split_by_its_text(tmp_path):
@@ -183,7 +193,10 @@ def test_a_file_too_small_to_be_split(tmp_path):
         (b"id\tsentence1\tis_duplicate\n1\ta\t0\n", "expected question1, question2 or sentence1"),
         (b"id\tsentence1\tsentence2\tis_duplicate\n", "holds no usable pair"),
         (b"id\tsentence1\tsentence2\tis_duplicate\n1\ta\t\xe9\t0\n", "line 2: byte 0xe9"),
-        (b'id\tsentence1\tsentence2\tis_duplicate\n1\t"' + b"a\n" * 100_000, "field larger than"),
+        (
+            b'id\tsentence1\tsentence2\tis_duplicate\n1\t"' + b"a\n" * 100_000,
+            "no usable pair in 100,000 rows",
+        ),
     ],
 )
 def test_malformed_files(tmp_path, content, message):

@@ -24,6 +24,7 @@ from experiments.run.handover import hand_over, load_pairs
 from experiments.run.interruption import Interruption, signals_wait
 from experiments.run.plan import RunPlan, resolve
 from experiments.run.policy import make_policy, restore_policy, save_policy
+from experiments.run.reading import account_for
 from experiments.run.report import epoch_line, print_summary, write_report
 from experiments.run.result import Result
 from experiments.run.schedule import Phase, warmup_cosine
@@ -49,6 +50,7 @@ def run(config: Config) -> Result | None:
     plan = resolve(config)
     config = plan.config
     task = read_task(config)
+    account = account_for(task)
     policy, adapted = make_policy(
         config.model,
         dropout=config.dropout,
@@ -59,7 +61,8 @@ def run(config: Config) -> Result | None:
         generator=torch_generator(config.seed, "init"),
     )
     data, sequences = sft_data(task, get_tokenizer(policy), policy.config.n_positions)
-    print_summary(plan, task, policy, adapted, data, sequences)
+    task.check_fit(get_tokenizer(policy), policy.config.n_positions)
+    print_summary(plan, policy, adapted, data, sequences, account)
     if config.dry_run:
         return None
     contents = contents_of(task, policy)
@@ -67,6 +70,7 @@ def run(config: Config) -> Result | None:
         torch.random.fork_rng(),
         open_run(config.out, identity(config), resume=config.resume, contents=contents) as folder,
     ):
+        folder.update(accounts=account)
         torch.manual_seed(torch_seed(config.seed, "dropout"))
         training = TrainingRun(plan, task, policy, folder, sft=data)
         training.train()

@@ -4,6 +4,7 @@ from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
 from experiments.run.display import align, printable, show_floor, show_with_interval
 from experiments.run.plan import RunPlan
+from experiments.run.reading import account_lines
 from experiments.run.seeds import numpy_generator
 from lora import trainable_parameters
 from minigpt import GPT
@@ -14,13 +15,16 @@ from tasks import Task
 
 def print_summary(
     plan: RunPlan,
-    task: Task,
     policy: GPT,
     adapted: list[str],
     data: PhaseData,
     sequences: Sequences,
+    account: dict,
 ) -> None:
-    """Print the plan before it is carried out: model, data, phases, where the record will lie."""
+    """Print the plan before it is carried out: model, data, phases, where the record will lie.
+
+    `account` is what `account_for` found of the task's files.
+    """
     config, loss = plan.config, plan.preference
     trained, total = trainable_parameters(policy)
     print(
@@ -36,9 +40,8 @@ def print_summary(
         f"{sequences.lengths.sum():,} tokens, {sequences.truncated} cut to fit the context; "
         f"{100 * padding_share(sequences.lengths, batches):.1f} % padding"
     )
-    for name, reasons in task.skipped.items():
-        for reason, rows in reasons.items():
-            print(f"skipped    {rows:,} rows of {name}: {reason}")
+    for line in account_lines(account):
+        print(line)
     steps = data.steps_per_epoch(config.batch_size)
     for phase in plan.phases:
         print(

@@ -6,15 +6,14 @@ paper's is, and it leaks as the paper's does: many questions occur in several pa
 of the dev set may have been seen in training beside another.
 """
 
-import csv
 import hashlib
-import io
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from minigpt.download import cache_folder, fetch
 from minigpt.errors import InputError
+from tasks.accounts import FileAccount, some
+from tasks.paraphrase.table import Row, read_table
 from tasks.text import read_text
 
 OFFICIAL_FILE = "quora_duplicate_questions.tsv"
@@ -34,6 +33,7 @@ GIT_BLOB_SHA1 = {
 }
 QUESTION_COLUMNS = [("question1", "question2"), ("sentence1", "sentence2")]
 LABEL_COLUMN = "is_duplicate"
+LONGEST_SHOWN = 40  # characters of a column's name in an error
 LABELS = {"0": False, "0.0": False, "1": True, "1.0": True}
 
 
@@ -80,33 +80,37 @@ def split_file(data: Path | None, split: str) -> tuple[Path, bool]:
     )
 
 
-def read_pairs(path: Path) -> tuple[list[QuestionPair], Counter[str]]:
-    """Return the pairs of a tab-separated file, and reason -> lines that could not be used.
+def read_pairs(path: Path) -> tuple[list[QuestionPair], FileAccount]:
+    """Return the pairs of a tab-separated file, and what became of each of its rows.
 
     White space inside questions, line breaks included, becomes single spaces. Raises InputError
     when the file is not what it should be.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t")
-    pairs, skipped = [], Counter()
-    try:
-        header = next(reader, [])
-        columns = _columns(path, header)
-        line = reader.line_num
-        for row in reader:
-            pair = _pair(row, columns, len(header))
-            if isinstance(pair, QuestionPair):
-                pairs.append(pair)
-            else:
-                skipped[pair] += reader.line_num - line
-            line = reader.line_num
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: {error}; "
-            "expected tab-separated fields, in double quotes where they hold any"
-        ) from error
+    rows = read_table(read_text(path))
+    header = next(rows, Row(1, [], [])).fields
+    columns = _columns(path, header)
+    pairs, account, stray = [], FileAccount(), []
+    for row in rows:
+        stray += row.stray_quotes
+        pair = _pair(row.fields, columns, header)
+        if isinstance(pair, QuestionPair):
+            pairs.append(pair)
+        else:
+            account.skipped[pair] += 1
+    account.used = len(pairs)
+    if stray:
+        lines = "line" if len(stray) == 1 else "lines"
+        account.notes.append(
+            f"{len(stray):,} double quotes open a field and close nowhere, "
+            f"so they are read as characters: {lines} {some(stray)}"
+        )
     if not pairs:
-        raise InputError(f"{path} holds no usable pair ({dict(skipped)} skipped); expected some")
-    return pairs, skipped
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in account.skipped.items()) or "none"
+        raise InputError(
+            f"{path} holds no usable pair in {account.rows:,} rows (skipped: {reasons}); "
+            "expected some"
+        )
+    return pairs, account
 
 
 def _columns(path: Path, header: list[str]) -> list[int]:
@@ -114,26 +118,41 @@ def _columns(path: Path, header: list[str]) -> list[int]:
     for first, second in QUESTION_COLUMNS:
         names = [first, second, LABEL_COLUMN]
         if set(names) <= set(header):
-            return [header.index(name) for name in names]
+            return [_column(path, header, name) for name in names]
         if {first, second} <= set(header):
             raise InputError(
                 f"{path}, line 1: there is no column {LABEL_COLUMN}, so nothing can be scored "
                 "on this file; expected labels (the course keeps those of its test set)"
             )
     expected = " or ".join(", ".join(names) for names in QUESTION_COLUMNS)
+    shown = [repr(name[:LONGEST_SHOWN])[1:-1] for name in header]  # control characters escaped
     raise InputError(
-        f"{path}, line 1: the columns are {', '.join(header) or 'none at all'}; "
+        f"{path}, line 1: the columns are {some(shown) or 'none at all'}; "
         f"expected {expected}, each with {LABEL_COLUMN}, separated by tabs"
     )
 
 
-def _pair(row: list[str], columns: list[int], n_columns: int) -> QuestionPair | str:
+def _column(path: Path, header: list[str], name: str) -> int:
+    if header.count(name) > 1:
+        raise InputError(
+            f"{path}, line 1: {header.count(name)} columns are called {name}; expected one"
+        )
+    return header.index(name)
+
+
+def _pair(row: list[str], columns: list[int], header: list[str]) -> QuestionPair | str:
     """Return the pair in a row, or why there is none."""
-    if len(row) != n_columns:
+    if len(row) == 1 and not row[0].strip():
+        return "blank line"
+    if row == header:
+        return "header again"
+    if len(row) != len(header):
         return "wrong number of fields"
     first, second, label = (row[column] for column in columns)
     if "\t" in first + second:
-        return "tab inside a question"  # an unbalanced quote swallows the lines up to the next one
+        return "tab inside a question"
+    if not label.strip():
+        return "no label"
     if label.strip() not in LABELS:
         return "label is not 0 or 1"
     if not first.strip() or not second.strip():

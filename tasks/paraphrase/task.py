@@ -1,6 +1,5 @@
 """Paraphrase: do two questions ask the same thing? The answer is one token, " yes" or " no"."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives import precompute
 from objectives.sequences import length_buckets, pair_batch, tokenise
+from tasks.accounts import FileAccount
 from tasks.base import (
     SPLITS,
     Draws,
@@ -22,7 +22,7 @@ from tasks.base import (
     check_split,
 )
 from tasks.paraphrase.lookup import leak, lookup, words
-from tasks.paraphrase.quora import QuestionPair, read_pairs, split_file
+from tasks.paraphrase.quora import COURSE_FILES, QuestionPair, read_pairs, split_file
 from tasks.paraphrase.scores import PARAPHRASE_SCORES, answer_statistics, calibration_gaps
 
 # The prompt ends without a space because GPT-2's tokens begin with theirs: " yes" is one token
@@ -46,7 +46,7 @@ class ParaphraseTask(Task):
     `data` is the official release (quora_duplicate_questions.tsv), or a folder with it or with the
     course's files; without it the course's files are fetched when a split is first asked for.
     `limits` keeps only so many pairs of a split: the same ones in every run, and a smaller limit's
-    are among a larger one's. `skipped` says what could not be used: file -> reason -> lines.
+    are among a larger one's.
     """
 
     name = "paraphrase"
@@ -65,7 +65,7 @@ class ParaphraseTask(Task):
     ):
         self.data = None if data is None else Path(data)
         self.limits = limits or {}
-        self.skipped: dict[str, Counter[str]] = {}
+        self.accounts: dict[str, FileAccount] = {}
         self._pairs: dict[str, list[QuestionPair]] = {}
 
     @property
@@ -74,21 +74,42 @@ class ParaphraseTask(Task):
         _, one_split = split_file(self.data, "train")
         return SPLITS[:2] if one_split else SPLITS
 
+    @property
+    def drawn(self) -> str | None:
+        """How dev and test come out of a single file; None for the course's, which come split."""
+        path, one_split = split_file(self.data, "train")
+        if one_split:
+            return None
+        return f"all from {path.name}: each pair's text decides, 5 % are dev, 5 % test, 90 % train"
+
+    def why_not_scored(self, split: str) -> str:
+        """Return why test is not scored on the course's files."""
+        return f"the course keeps the answers to its test set, {COURSE_FILES[split]}"
+
     def pairs(self, split: str) -> list[QuestionPair]:
         """Return the question pairs of a split; its file is read when it is first asked for."""
         check_split(split)
         if split not in self._pairs:
             self._read(*split_file(self.data, split), split)
         if not self._pairs[split]:
-            raise InputError(f"{self.data} has no pairs for the split {split!r}; expected more")
+            read = [
+                "; ".join([f"{account.used:,} pairs in {name} can be used", *account.notes])
+                for name, account in self.accounts.items()
+            ]
+            raise InputError(
+                f"{self.data} has no pairs for the split {split!r} ({'; '.join(read)}); "
+                "expected more"
+            )
         return self._pairs[split]
 
     def _read(self, path: Path, one_split: bool, split: str) -> None:
-        pairs, self.skipped[path.name] = read_pairs(path)
+        pairs, account = read_pairs(path)
+        self.accounts[path.name] = account
         for name in [split] if one_split else SPLITS:
             chosen = pairs if one_split else [pair for pair in pairs if pair.split == name]
             limit = self.limits.get(name)
             if limit is not None:
+                account.leave_out(len(chosen) - limit, f"beyond the first {limit:,} of {name}")
                 chosen = sorted(chosen, key=lambda pair: pair.draw)[:limit]
             self._pairs[name] = chosen
 

