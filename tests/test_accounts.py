@@ -153,7 +153,7 @@ def test_rows_beyond_a_limit_are_told():
     limits = {"train": 10, "dev": 100}
     account, _ = accounted("paraphrase", CASES / "quora-hindi", limits=limits)
     assert account["examples"] == {"train": 10, "dev": 12}
-    assert account["files"]["quora-train.csv"]["skipped"] == {"beyond the first 10 of train": 30}
+    assert account["files"]["quora-train.csv"]["skipped"] == {"over the limit of 10 for train": 30}
     account, _ = accounted("sonnet", None, limits={"train": 10, "test": 1})
     assert account["examples"] == {"train": 10, "dev": 12, "test": 1}
     (file,) = account["files"].values()
@@ -174,6 +174,18 @@ def test_the_file_decides_a_sonnets_split():
     assert account["examples"] == {"train": 30, "dev": 12}
     assert "not scored test: there are none" in printed
     assert account["drawn"] is None
+
+
+def test_the_courses_complete_files_are_the_packaged_sonnets(tmp_path):
+    sonnets = read_sonnets()
+    files = {"sonnets.txt": range(1, 132), "TRUE_sonnets_held_out_dev.txt": range(132, 144)}
+    for name, numbers in files.items():
+        text = "".join(f"{n}\n\n" + "\n".join(sonnets[n]) + "\n\n" for n in numbers)
+        (tmp_path / name).write_text(text)
+    course, packaged = get_task("sonnet", tmp_path), get_task("sonnet")
+    for split in ("train", "dev"):
+        assert course.examples(split) == packaged.examples(split)
+    assert course.scored_splits == ("train", "dev")
 
 
 def test_repeated_and_cut_sonnets_are_told_in_one_sentence(tmp_path):

@@ -132,7 +132,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
         "empty question": 1,
     }
     (note,) = account.notes
-    assert note.startswith("1 double quotes open") and note.endswith("line 10")
+    assert note.startswith("a double quote that opens") and note.endswith("line 10")
 
 
 def test_the_official_release_is_split_by_its_text(tmp_path):

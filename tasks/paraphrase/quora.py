@@ -99,10 +99,9 @@ def read_pairs(path: Path) -> tuple[list[QuestionPair], FileAccount]:
             account.skipped[pair] += 1
     account.used = len(pairs)
     if stray:
-        lines = "line" if len(stray) == 1 else "lines"
         account.notes.append(
-            f"{len(stray):,} double quotes open a field and close nowhere, "
-            f"so they are read as characters: {lines} {some(stray)}"
+            f"a double quote that opens a field and closes nowhere is read as a character: "
+            f"line {some(stray)}"
         )
     if not pairs:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in account.skipped.items()) or "none"

@@ -109,7 +109,7 @@ class ParaphraseTask(Task):
             chosen = pairs if one_split else [pair for pair in pairs if pair.split == name]
             limit = self.limits.get(name)
             if limit is not None:
-                account.leave_out(len(chosen) - limit, f"beyond the first {limit:,} of {name}")
+                account.leave_out(len(chosen) - limit, f"over the limit of {limit:,} for {name}")
                 chosen = sorted(chosen, key=lambda pair: pair.draw)[:limit]
             self._pairs[name] = chosen
 

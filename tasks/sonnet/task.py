@@ -110,8 +110,8 @@ class SonnetTask(Task):
         sonnets = self.sonnets[split]
         if limit is None or len(sonnets) <= limit:
             return
-        file = SPLIT_FILES["train" if self.drawn else split]
-        self.accounts[file].leave_out(len(sonnets) - limit, f"beyond the first {limit} of {split}")
+        account = self.accounts[SPLIT_FILES["train" if self.drawn else split]]
+        account.leave_out(len(sonnets) - limit, f"over the limit of {limit} for {split}")
         self.sonnets[split] = sonnets[:limit]
 
     def evaluate(
