@@ -11,45 +11,33 @@ between the two (`transformers` stores its transpose, hence `fan_in_fan_out`), a
 holds it.
 """
 
-import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from lora.dora import DoRALinear
 from lora.injection import LoRAConfig, adapted_layers, block_number, inject, lora_layers
 from lora.layer import LoRALinear
-from minigpt.errors import InputError
-from minigpt.files import make_folder, save_tensors, write_text
+from lora.settings import make_config, read_settings
+from minigpt.errors import InputError, listed
+from minigpt.files import (
+    make_folder,
+    open_tensors,
+    save_tensors,
+    tensor_reader,
+    tensor_shapes,
+    write_json,
+)
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 _PEFT = "base_model.model."  # what PEFT's wrapper puts before the names of the model within
 _GPT2 = "transformer."  # what `transformers` puts before GPT-2's own names
-
-_READ = {
-    "peft_type", "r", "rank_pattern", "lora_alpha", "lora_dropout", "use_rslora", "use_dora",
-}  # fmt: skip
-# These change nothing in what the saved tensors compute. The first four chose the layers; which
-# layers have an adapter the tensors' names say, and say better.
-_HARMLESS = {
-    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
-    "base_model_name_or_path", "revision", "task_type", "auto_mapping", "inference_mode",
-    "peft_version", "fan_in_fan_out", "megatron_core", "qalora_group_size",
-}  # fmt: skip
-# Every other setting must be off, so that an option unknown today is refused, not misread.
-_OFF = (None, False, {}, [])
-_OFF_TOO = {
-    "bias": ("none",),
-    # The others (PiSSA, OLoRA, ...) also change the base, which the adapter's file does not hold.
-    "init_lora_weights": (True, "gaussian", "orthogonal"),
-}
 
 
 def save_adapter(
@@ -91,7 +79,7 @@ def save_adapter(
     }
     folder = make_folder(folder)
     save_tensors(folder / WEIGHTS_FILE, tensors, {"format": "pt"})
-    write_text(folder / CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
+    write_json(folder / CONFIG_FILE, settings)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> list[str]:
@@ -106,25 +94,37 @@ def load_adapter(model: nn.Module, folder: str | Path) -> list[str]:
     that we lack (each is named) and for tensors that do not fit (all are named). Raises
     RuntimeError for a merged model.
     """
-    folder = Path(folder)
-    settings = _read_settings(folder / CONFIG_FILE)
-    tensors = _read_tensors(folder / WEIGHTS_FILE)
+    config_path, path = Path(folder) / CONFIG_FILE, Path(folder) / WEIGHTS_FILE
+    settings = read_settings(config_path)
+    shapes = tensor_shapes(path, open_tensors(path))
+    there = _our_names(path, shapes)
     layers = lora_layers(model)
     if any(layer.merged for layer in layers.values()):
         raise RuntimeError("the model's adapters are merged; expected unmerge(model) before")
     linears = {name: layer.base for name, layer in layers.items()} or {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and any(key.startswith(f"{name}.") for key in tensors)
+        if isinstance(module, nn.Linear) and any(key.startswith(f"{name}.") for key in there)
     }
-    config = _make_config(folder / CONFIG_FILE, settings, list(linears))
-    _check_agreement(folder / CONFIG_FILE, config, layers)
-    _check_tensors(folder / WEIGHTS_FILE, tensors, linears, config)
+    config = make_config(config_path, settings, _layer_names(there, linears))
+    _check_agreement(config_path, config, layers)
+    _check_tensors(path, {name: shapes[key] for name, key in there.items()}, linears, config)
+    read = tensor_reader(path)
+    tensors = {name: read(key) for name, key in there.items()}
+    if other := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise InputError(f"{path} holds other numbers than floats in {listed(other)}")
     if not layers:
         # The draws are overwritten below; a generator of their own keeps them off torch's default.
         inject(model, replace(config, targets=tuple(linears)), generator=torch.Generator())
     model.load_state_dict(tensors, strict=False)  # not strict: the base is not in the file
     return list(linears)
+
+
+def _layer_names(there: dict[str, str], linears: Iterable[str]) -> dict[str, str]:
+    """What the adapter's own model calls each layer: with `transformer.` in front, or without."""
+    found = {name.rpartition(".lora_")[0]: key for name, key in there.items()}
+    keys = {name: found.get(name, f"{_GPT2}{name}") for name in linears}
+    return {n: key.removeprefix(_PEFT).rpartition(".lora_")[0] or key for n, key in keys.items()}
 
 
 def _config_of(layer: LoRALinear) -> LoRAConfig:
@@ -150,68 +150,17 @@ def _common_config(layers: dict[str, LoRALinear]) -> LoRAConfig:
     return replace(configs.pop(), rank_pattern=others)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The file's tensors under our names for them, such as h.0.attn.c_attn.lora_A.weight."""
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error})") from error
-    if not tensors:
+def _our_names(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """From our names, such as h.0.attn.c_attn.lora_A.weight, to what the file calls the same."""
+    found = {}
+    for there in names:
+        name = there.removeprefix(_PEFT).removeprefix(_GPT2)
+        if name in found:
+            raise InputError(f"{path} holds {name} twice, as {found[name]} and as {there}")
+        found[name] = there
+    if not found:
         raise InputError(f"{path} holds no tensors; expected those of an adapter")
-    return {key.removeprefix(_PEFT).removeprefix(_GPT2): t for key, t in tensors.items()}
-
-
-def _read_settings(path: Path) -> dict:
-    """The file's settings, of which none is one that we lack."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
-        raise InputError(f"{path} describes no LoRA adapter; expected peft_type LORA")
-    unsupported = [
-        f"{key} = {value!r}"
-        for key, value in settings.items()
-        if key not in _READ | _HARMLESS and value not in _OFF + _OFF_TOO.get(key, ())
-    ]
-    if unsupported:
-        raise InputError(
-            f"{path} sets {', '.join(unsupported)}, not supported here; expected a plain adapter"
-        )
-    return settings
-
-
-def _make_config(path: Path, settings: dict, names: list[str]) -> LoRAConfig:
-    """The settings, with the ranks of these layers; targets stay open, for the names tell them."""
-    r = settings.get("r")
-    ranks = [(name, _rank_of(path, settings, name)) for name in names]
-    try:
-        return LoRAConfig(
-            rank=r,
-            alpha=settings.get("lora_alpha"),
-            dropout=settings.get("lora_dropout", 0.0),
-            rank_stabilised=bool(settings.get("use_rslora")),
-            rank_pattern=tuple((name, rank) for name, rank in ranks if rank != r),
-            dora=bool(settings.get("use_dora")),
-        )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def _rank_of(path: Path, settings: dict, name: str) -> int:
-    """PEFT's rule: the first pattern that fits the name, or its end from a dot on; else r."""
-    patterns = settings.get("rank_pattern") or {}
-    try:
-        fits = (
-            rank
-            for pattern, rank in patterns.items()
-            if re.match(rf"(.*\.)?({pattern})$", _GPT2 + name)
-        )
-        return next(fits, settings.get("r"))
-    except (AttributeError, re.error) as error:
-        raise InputError(
-            f"{path} has rank_pattern {patterns!r} ({error}); expected ranks by regular expression"
-        ) from None
+    return found
 
 
 def _check_agreement(path: Path, config: LoRAConfig, layers: dict[str, LoRALinear]) -> None:
@@ -227,9 +176,9 @@ def _check_agreement(path: Path, config: LoRAConfig, layers: dict[str, LoRALinea
 
 
 def _check_tensors(
-    path: Path, tensors: dict[str, Tensor], linears: dict[str, nn.Linear], config: LoRAConfig
+    path: Path, found: dict[str, tuple[int, ...]], linears: dict[str, nn.Linear], config: LoRAConfig
 ) -> None:
-    """Name every tensor that is missing, surplus or misshapen, in one error."""
+    """Name what is missing, surplus and misshapen in one error: the first few, and how many."""
     expected = {}
     for name, linear in linears.items():
         rank = config.rank_of(name)
@@ -237,12 +186,14 @@ def _check_tensors(
         expected[f"{name}.lora_B.weight"] = (linear.out_features, rank)
         if config.dora:
             expected[f"{name}.lora_magnitude_vector"] = (linear.out_features,)
-    problems = [f"{key} is missing" for key in expected if key not in tensors]
-    problems += [f"{key} fits nothing" for key in tensors if key not in expected]
-    problems += [
-        f"{key} has shape {tuple(tensors[key].shape)}, expected {shape}"
-        for key, shape in expected.items()
-        if key in tensors and tensors[key].shape != shape
-    ]
-    if problems:
-        raise InputError(f"{path} does not fit the model: {'; '.join(problems)}")
+    groups = (
+        [f"{key} is missing" for key in expected if key not in found],
+        [f"{key} fits nothing" for key in found if key not in expected],
+        [
+            f"{key} has shape {found[key]}, expected {shape}"
+            for key, shape in expected.items()
+            if found.get(key, shape) != shape
+        ],
+    )
+    if problems := "; ".join(listed(group, 3) for group in groups if group):
+        raise InputError(f"{path} does not fit the model: {problems}")

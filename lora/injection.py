@@ -1,6 +1,5 @@
 """LoRA on a whole model: which layers get an adapter, and what is done to all of them at once."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "mlp": _MLP,
     "all": _ATTENTION + _MLP,
 }
+MOST_ALPHA = 1_000_000  # far beyond sense, and far from what overflows
 _EXPECTED_TARGET = f"one of {', '.join(TARGETS)}, or globs over full module names"
 
 
@@ -45,8 +45,10 @@ class LoRAConfig:
             if not isinstance(pair, tuple) or len(pair) != 2:
                 raise InputError(f"rank_pattern has {pair!r}; expected pairs such as ('mlp', 4)")
             _check_rank(f"rank_pattern for {pair[0]!r}", pair[1])
-        if not isinstance(self.alpha, (int, float)) or not 0 < self.alpha < math.inf:
-            raise InputError(f"alpha is {self.alpha!r}; expected a positive number")
+        if not isinstance(self.alpha, (int, float)) or not 0 < self.alpha <= MOST_ALPHA:
+            raise InputError(
+                f"alpha is {self.alpha!r}; expected a positive number up to {MOST_ALPHA:,}"
+            )
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout!r}; expected a probability in [0, 1)")
         if not self.targets:
@@ -61,7 +63,7 @@ class LoRAConfig:
 
 
 def _check_rank(what: str, rank: int) -> None:
-    if not isinstance(rank, int) or rank < 1:
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise InputError(f"{what} is {rank!r}; expected a positive whole number")
 
 

@@ -19,15 +19,15 @@ class GPTConfig:
     def __post_init__(self):
         for name in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name} is {value!r}; expected a positive whole number")
         if self.n_embd % self.n_head:
             raise InputError(
                 f"n_embd {self.n_embd} cannot be split over {self.n_head} heads; "
                 "expected a multiple of n_head"
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise InputError(f"dropout is {self.dropout}; expected a probability in [0, 1)")
+        if not isinstance(self.dropout, (int, float)) or not 0.0 <= self.dropout < 1.0:
+            raise InputError(f"dropout is {self.dropout!r}; expected a probability in [0, 1)")
 
     def to_dict(self) -> dict:
         """The fields as plain values, for JSON."""

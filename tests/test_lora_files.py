@@ -1,6 +1,7 @@
 """Adapter files: round trips, and a clear refusal of every file that does not fit."""
 
 import json
+import time
 
 import pytest
 import safetensors.torch
@@ -37,7 +38,7 @@ def test_files_round_trip_and_survive_merging(tmp_path):
         ({"rank_stabilised": True}, "rank_stabilised False; expected the model's True"),
         ({"dora": True}, "dora False; expected the model's True"),
         ({"rank_pattern": ((FC, 2),)}, f"for {FC} rank 4; expected the model's 2"),
-        ({"targets": "attention"}, "h.1.mlp.c_proj.lora_B.weight fits nothing"),
+        ({"targets": "attention"}, "h.0.mlp.c_fc.lora_A.weight fits nothing.* and 5 more"),
         ({"targets": ("mlp", ATTN)}, "h.0.attn.c_attn.lora_A.weight is missing"),
     ],
 )
@@ -209,3 +210,57 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left on device"):
         lora.save_adapter(make_adapted(rank=2), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_one_tensor_under_two_prefixes_is_refused(tmp_path):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    key = f"base_model.model.transformer.{ATTN}.lora_A.weight"
+    twin = f"base_model.model.{ATTN}.lora_A.weight"
+    edit_tensors(tmp_path, lambda tensors: tensors.update({twin: tensors[key] + 1}))
+    assert_refused(tmp_path, f"holds {ATTN}.lora_A.weight twice", key, twin)
+
+
+def test_adapters_of_other_numbers_are_refused(tmp_path):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    key = f"base_model.model.transformer.{ATTN}.lora_A.weight"
+    edit_tensors(tmp_path, lambda tensors: tensors.update({key: tensors[key].int()}))
+    assert_refused(tmp_path, f"other numbers than floats in {ATTN}.lora_A.weight")
+
+
+def test_an_alpha_pattern_that_changes_nothing_is_accepted(tmp_path):
+    model = make_adapted(rank=4, alpha=16.0)
+    lora.save_adapter(model, tmp_path)
+    for pattern in ({}, {ATTN: 16}, {"h.7.mlp.c_fc": 2}, {r"^h\.0\.attn\.c_attn": 2}):
+        edit_config(tmp_path, alpha_pattern=pattern)
+        fresh = make_gpt()
+        lora.load_adapter(fresh, tmp_path)
+        assert torch.equal(fresh(ids()), model(ids()))
+    edit_config(tmp_path, alpha_pattern={".*": 32})  # one for all is as good as lora_alpha
+    lora.load_adapter(fresh := make_gpt(), tmp_path)
+    assert {layer.alpha for layer in lora.lora_layers(fresh).values()} == {32}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+", "(h|h.0)*x", "(.*)(.*)(.*)(.*)(.*)(.*)x", ".*.*.*.*.*.*.*x", "(?=h)h", "(?i)h",
+        r"(h)\1", "h*+", "(?:.*){9}", ".?" * 40 + "x", "(a|a)" * 30, "x" * 1000, "[" * 400,
+        "(" * 400, r"(.*\.)*(h|a)\\",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("setting", ["rank_pattern", "alpha_pattern"])
+def test_expressions_that_need_not_return_are_refused_at_once(tmp_path, setting, pattern):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    edit_config(tmp_path, **{setting: {pattern: 4}})
+    start = time.monotonic()
+    assert_refused(tmp_path, setting)
+    assert time.monotonic() - start < 2
+
+
+def test_thousands_of_surplus_tensors_make_one_short_sentence(tmp_path):
+    lora.save_adapter(make_adapted(rank=4), tmp_path)
+    surplus = {f"{i}\x1b[31m" + "a" * 40: torch.zeros(1) for i in range(20_000)}
+    edit_tensors(tmp_path, lambda tensors: tensors.update(surplus))
+    with pytest.raises(InputError, match="and 19,99. more$") as caught:
+        lora.load_adapter(make_gpt(), tmp_path)
+    assert len(str(caught.value)) <= 1000 and str(caught.value).isprintable()

@@ -255,3 +255,31 @@ def test_merged_dora_equals_peft_merged():
     for name, layer in lora.lora_layers(ours).items():
         expected = weights[f"base_model.model.transformer.{name}.base_layer.weight"].T
         assert_close(layer.base.weight, expected)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    "pattern",
+    [r"^transformer\.h\.0\.attn\.c_attn", r"^h\.0\.attn\.c_attn", r"h\.0\.attn\.c_attn", "^.*c_fc",
+     "c_attn", r"mlp\.c_(fc|proj)", "attn.c_attn", "[a-z]_attn", r"^(transformer\.)?h\.\d\..*attn"],
+)  # fmt: skip
+def test_patterns_mean_the_names_of_the_adapters_own_model(tmp_path, whole, pattern):
+    """PEFT on GPT2LMHeadModel, whose layers begin with transformer., and on GPT2Model."""
+    ours = make_gpt()
+    theirs = make_hugging_face(ours)
+    settings = peft.LoraConfig(
+        target_modules=EVERY, fan_in_fan_out=True, r=4, rank_pattern={pattern: 2}
+    )
+    theirs = peft.get_peft_model(theirs if whole else theirs.transformer, settings).eval()
+    stir(theirs, 3)
+    theirs.save_pretrained(tmp_path)
+    lora.load_adapter(ours, tmp_path)
+    prefix = "base_model.model." + ("transformer." if whole else "")
+    modules = dict(theirs.named_modules())
+    for name, layer in lora.lora_layers(ours).items():
+        assert layer.rank == modules[prefix + name].r["default"]
+    expected = theirs(ids())
+    if whole:
+        assert_close(ours(ids()), expected.logits)
+    else:
+        assert_close(ours.hidden(ids()), expected.last_hidden_state)
