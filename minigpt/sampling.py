@@ -12,6 +12,8 @@ from minigpt.cache import KVCache
 from minigpt.errors import InputError
 from minigpt.model import GPT
 
+GREEDY = 1e-37  # temperatures below, which float32 cannot divide by, take the likeliest token
+COLD = 1e-30  # temperatures below, by which logits overflow
 BLOCK = 128  # tokens whose probabilities are added up together
 
 
@@ -28,9 +30,9 @@ def generate(
 ) -> list[list[int]]:
     """Continue every prompt; return the new tokens of each, without the prompt.
 
-    `temperature` divides the logits, 0 takes the likeliest token; `sample` explains `top_k` and
-    `top_p`. `stop` is asked after each new token, with all new tokens of that row, and ends the
-    row with True; that last token is part of the answer. To stop at end-of-text:
+    `temperature` divides the logits, 0 (or less than 1e-37) takes the likeliest token; `sample`
+    explains `top_k` and `top_p`. `stop` is asked after each new token, with all new tokens of that
+    row, and ends the row with True; that last token is part of the answer. To stop at end-of-text:
     `stop=lambda new: new[-1] == tokenizer.eot`. A row also ends after `max_new_tokens`, or when
     prompt and new tokens fill the model's context.
 
@@ -38,19 +40,22 @@ def generate(
     of it does not depend on when other rows end. The model runs without gradients in eval mode.
 
     Raises InputError on a prompt that is empty, leaves no room in the context or holds a number
-    outside the vocabulary, and on options outside their range.
+    outside the vocabulary, on options outside their range, and when a logit is not finite.
     """
     _check_options(max_new_tokens, temperature, top_k, top_p)
     _check_prompts(model, prompts)
 
     def pick(logits: Tensor, rows: list[int]) -> Tensor:
-        if temperature == 0:
+        if temperature < GREEDY:
             return logits.argmax(dim=-1)
         # For all prompts, finished or not, so that a row's number is its own from first to last.
         uniform = torch.rand(
             len(prompts), generator=generator, device=logits.device, dtype=torch.float32
         )
-        return sample(logits.float() / temperature, uniform[rows], top_k=top_k, top_p=top_p)
+        logits = logits.float()
+        if temperature < COLD:
+            logits = logits - logits.amax(dim=-1, keepdim=True)
+        return sample(logits / temperature, uniform[rows], top_k=top_k, top_p=top_p)
 
     if not prompts or max_new_tokens == 0:
         return [[] for _ in prompts]
@@ -66,6 +71,7 @@ def _continue(model, prompts, limits, pick, stop) -> list[list[int]]:
     cache = KVCache(model, len(rows), max(len(p) + limit for p, limit in zip(prompts, limits)))
     logits = _read_prompts(model, prompts, cache)  # (B, V)
     while True:
+        _check_logits(logits, rows, [len(new[row]) for row in rows])
         tokens = pick(logits, rows)  # (B,)
         for row, token in zip(rows, tokens.tolist()):
             new[row].append(token)
@@ -170,6 +176,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _check_logits(logits: Tensor, rows: list[int], lengths: list[int]) -> None:
+    """Refuse logits (B, V) that are not all finite, in which every choice would be made up."""
+    # One sum is a fraction of the work of looking at each, and finite only if all of them are.
+    if logits.sum(dtype=torch.float32).isfinite() or logits.isfinite().all():
+        return
+    row = int((~logits.isfinite()).any(dim=-1).nonzero()[0])
+    raise InputError(
+        f"the logits of new token {lengths[row] + 1} of prompt {rows[row]} are not all finite; "
+        "expected numbers, so look at whether training has diverged (its last losses) and whether "
+        "the weights are finite"
+    )
 
 
 def _check_options(

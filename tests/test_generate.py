@@ -376,3 +376,37 @@ def as_transformers(model: GPT, transformers):
     state["lm_head.weight"] = model.wte.weight
     theirs.load_state_dict(state)
     return theirs
+
+
+# What is not a number, and temperatures near zero
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_logits_that_are_not_finite_are_refused(value, temperature):
+    model = tiny_model()
+    prompts = ragged_prompts(model, [3, 4])
+    with torch.no_grad():
+        model.ln_f.bias[0] = value
+    with pytest.raises(InputError, match="new token 1 of prompt 0 are not all finite; .*diverged"):
+        generate(model, prompts, max_new_tokens=3, temperature=temperature)
+
+
+def test_the_row_and_the_token_that_are_not_finite_are_named():
+    model = tiny_model()
+    with torch.no_grad():
+        model.wpe.weight[6] = float("nan")  # the seventh position
+    prompts = ragged_prompts(model, [3, 5])
+    with pytest.raises(InputError, match="new token 3 of prompt 1"):
+        generate(model, prompts, max_new_tokens=9)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45, 1e-38, 1e-37, 1e-33, 1e-31, 1e-20])
+@pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}])
+def test_the_coldest_temperatures_take_the_likeliest_token(temperature, options):
+    model = tiny_model()
+    with torch.no_grad():
+        model.ln_f.weight *= 300  # logits in the thousands
+    prompts = ragged_prompts(model, [3, 5])
+    cold = generate(model, prompts, max_new_tokens=9, temperature=temperature, **options)
+    assert cold == generate(model, prompts, max_new_tokens=9, temperature=0)
