@@ -4,19 +4,21 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, NamedTuple
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from typing import NamedTuple
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from minigpt.errors import InputError
-from minigpt.files import hash_file
+from minigpt.files import hash_file, read_bytes
+from minigpt.web import Broken, Failed, Promised, Unreachable, request
 
 CHUNK = 1 << 16  # bytes taken from the network at once
+MOST = 16 << 30  # bytes of a file of which no size is known; GPT-2 XL has 6.4 GB
+ETAG_BYTES = 1000
 
 
 class Expected(NamedTuple):
@@ -38,17 +40,38 @@ class Expected(NamedTuple):
             return f"its git blob hash is {found}, expected {self.git_blob_sha1}"
         return None
 
+    def __or__(self, promised: Promised) -> "Expected":
+        """The same, and what the server says where nothing was known beforehand."""
+        sha256, sha1 = promised.sha256, promised.git_blob_sha1
+        if self.sha256 or self.git_blob_sha1:
+            sha256 = sha1 = None  # what is known need not be believed
+        return Expected(
+            promised.size if self.size is None else self.size,
+            self.sha256 or sha256,
+            self.git_blob_sha1 or sha1,
+        )
 
-class _Failed(Exception):
-    """The file cannot be had; the text says why."""
 
+class Places(NamedTuple):
+    """The files beside a file while it is fetched."""
 
-class _Broken(_Failed):
-    """A transfer ended early; a new try may help, and goes on from what has arrived."""
+    part: Path  # what has arrived
+    etag: Path  # the version of the file that the part is of
+    lock: Path  # held by the process that fetches
 
+    @classmethod
+    def of(cls, path: Path) -> "Places":
+        """The places for `path`; InputError if one is a link, which leads elsewhere."""
+        places = cls(*(path.with_name(path.name + end) for end in (".part", ".etag", ".lock")))
+        for place in places:
+            if place.is_symlink():
+                raise InputError(f"{place} is a link; expected none, so delete it")
+        return places
 
-class _Unreachable(_Broken):
-    """No connection; a new try may help if there was one before."""
+    def forget(self) -> None:
+        """Remove what has arrived, so that the next transfer starts at the beginning."""
+        for place in (self.part, self.etag):
+            place.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
@@ -76,22 +99,26 @@ def fetch(
     progress the call gives up. Before the k-th new try it waits `pause` * 2^k seconds. Processes
     that want the same file wait for the one that came first.
 
+    A server may promise a size and a hash itself, as the Hub does: what is not given is taken from
+    there. A redirect from https to http is not followed, nor a link in the place of a part.
+
     Raises InputError when the file cannot be had, is not the expected one (by its size in bytes,
-    SHA-256 or git blob hash, as far as given), or cannot be written.
+    SHA-256 or git blob hash, as far as known; MOST bytes if no size is), or cannot be written.
     """
     path = Path(path)
     expected = Expected(size, sha256, git_blob_sha1)
-    part, lock = (path.with_name(path.name + ending) for ending in (".part", ".lock"))
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(lock) as memory:
+            places = Places.of(path)
+            with FileLock(places.lock):
                 if not path.exists():  # else another process has brought it in the meantime
-                    _download(url, part, memory, expected, timeout, attempts, pause)
-                    os.replace(part, path)
-                    lock.unlink()
-                    return path
-    except _Failed as error:
+                    _download(url, places, expected, timeout, attempts, pause)
+                    os.replace(places.part, path)
+                    places.forget()
+                with suppress(OSError):  # Windows removes no file that is open
+                    places.lock.unlink()
+    except Failed as error:
         raise InputError(
             f"cannot download {url}: {error}; try again later, or put the file at {path} by hand"
         ) from error
@@ -104,94 +131,76 @@ def fetch(
     return path
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
-    """Wait for a lock that ends with its process, however that ends; gives the lock's file."""
-    import fcntl  # not on Windows, where all but downloads should work
-
-    with path.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-
-
 def _download(
-    url: str,
-    part: Path,
-    memory: IO[str],
-    expected: Expected,
-    timeout: float,
-    attempts: int,
-    pause: float,
+    url: str, places: Places, expected: Expected, timeout: float, attempts: int, pause: float
 ) -> None:
     """Fill the part file, in as many transfers as it takes, and check it."""
+    part = places.part
     most, failures, reached = _length(part), 0, False
     while expected.size is None or _length(part) != expected.size:
         try:
-            _transfer(url, part, memory, expected, timeout)
+            expected |= _transfer(url, places, expected, timeout)
             break
-        except _Broken as error:
-            reached = reached or not isinstance(error, _Unreachable)
+        except Broken as error:
+            reached = reached or not isinstance(error, Unreachable)
             failures = 0 if _length(part) > most else failures + 1
             most = max(most, _length(part))
             if failures == attempts or not reached:
                 raise
             time.sleep(pause * 2**failures)
     if difference := expected.difference(part):
-        part.unlink(missing_ok=True)
-        raise _Failed(f"the bytes it gave are wrong ({difference}) and were not kept")
+        places.forget()
+        raise Failed(f"the bytes it gave are wrong ({difference}) and were not kept")
 
 
-def _transfer(url: str, part: Path, memory: IO[str], expected: Expected, timeout: float) -> None:
-    """One request for what is still missing, added to the part file as it arrives."""
-    memory.seek(0)
-    etag = memory.read()  # the version of the file that the part is of
+def _transfer(url: str, places: Places, expected: Expected, timeout: float) -> Promised:
+    """One request for what is still missing, added to the part as it arrives."""
+    part = places.part
+    etag = read_bytes(places.etag, ETAG_BYTES).decode() if places.etag.exists() else ""
     checkable = etag or expected.sha256 or expected.git_blob_sha1
     offset = _length(part) if checkable else 0
-    with _request(url, part, offset, etag, timeout) as response:
+    response, promised = request(url, places.forget, offset, etag, timeout)
+    with response:
         if response.status != 206:
             offset = 0  # the server sends the file from its beginning
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-            part.unlink(missing_ok=True)
-            raise _Broken("the server sent another range than it was asked for")
+            places.forget()
+            raise Broken("the server sent another range than it was asked for")
+        expected |= promised
         total = expected.size if response.length is None else offset + response.length
-        if expected.size not in (None, total):
-            raise _Failed(f"it offers a file of {total:,} bytes, expected {expected.size:,}")
-        _remember(memory, response.headers.get("ETag", ""))
+        limit = _limit(places, expected, total)
+        _remember(places.etag, response.headers.get("ETag", ""))
         with (
             part.open("ab" if offset else "wb") as file,
-            tqdm(desc=part.stem, total=total, initial=offset, unit="B", unit_scale=True) as bar,
-        ):
+            tqdm(desc=part.stem, total=total or limit, initial=offset, unit="B", unit_scale=True)
+            as bar,
+        ):  # fmt: skip
             for chunk in _chunks(response):
                 file.write(chunk)
                 bar.update(len(chunk))
-                if expected.size is not None and file.tell() > expected.size:
+                if file.tell() > limit:
                     break  # a server that never ends must not fill the disk
             file.flush()
             os.fsync(file.fileno())
+    if _length(part) > MOST:
+        places.forget()
+        raise Failed(f"it sends more than {MOST:,} bytes, of which nothing was kept")
     if total is not None and _length(part) < total:
-        raise _Broken(f"the connection ended after {_length(part):,} of {total:,} bytes")
+        raise Broken(f"the connection ended after {_length(part):,} of {total:,} bytes")
+    return promised
 
 
-def _request(url: str, part: Path, offset: int, etag: str, timeout: float) -> HTTPResponse:
-    """Ask for the bytes from `offset` on, if they are still of the same file."""
-    headers = {"User-Agent": "minigpt-lab"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-        if etag:
-            headers["If-Range"] = etag
-    try:
-        return urlopen(Request(url, headers=headers), timeout=timeout)
-    except HTTPError as error:
-        answer = f"the server answers {error.code} {error.reason}"
-        if error.code == 416:  # there is nothing from there on: the part is of something else
-            part.unlink(missing_ok=True)
-        if error.code in (408, 416, 429) or error.code >= 500:
-            raise _Broken(answer) from error
-        raise _Failed(answer) from error
-    except URLError as error:
-        raise _Unreachable(f"no connection ({error.reason})") from error
-    except (OSError, HTTPException) as error:
-        raise _Broken(f"the connection broke ({error})") from error
+def _limit(places: Places, expected: Expected, total: int | None) -> int:
+    """How many bytes may arrive; Failed if the server offers another number than expected."""
+    if expected.size is None:
+        if total is not None and total > MOST:
+            places.forget()
+            raise Failed(f"it offers a file of {total:,} bytes, expected at most {MOST:,}")
+        return MOST
+    if total not in (None, expected.size):
+        places.forget()
+        raise Failed(f"it offers a file of {total:,} bytes, expected {expected.size:,}")
+    return expected.size
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
@@ -201,7 +210,7 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
         try:
             chunk = response.read1(CHUNK if remaining is None else min(CHUNK, remaining))
         except (OSError, HTTPException) as error:
-            raise _Broken(f"the connection broke ({error})") from error
+            raise Broken(f"the connection broke ({error})") from error
         if not chunk:
             return
         if remaining is not None:
@@ -209,12 +218,9 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
         yield chunk
 
 
-def _remember(memory: IO[str], etag: str) -> None:
+def _remember(place: Path, etag: str) -> None:
     """Keep the version for a later call; a weak ETag does not promise the same bytes."""
-    memory.seek(0)
-    memory.truncate()
-    memory.write("" if etag.startswith("W/") else etag)
-    memory.flush()
+    place.write_text("" if etag.startswith("W/") else etag[:ETAG_BYTES])
 
 
 def _length(path: Path) -> int:

@@ -1,5 +1,6 @@
 """Downloads against a local server that cuts, stalls, lies and serves the wrong bytes."""
 
+import email.message
 import hashlib
 import os
 import re
@@ -11,13 +12,17 @@ import time
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import Request
 
 import numpy as np
 import pytest
 
+from minigpt import download
 from minigpt.download import cache_folder, fetch
 from minigpt.errors import InputError
+from minigpt.web import Failed, Redirects
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -348,3 +353,94 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "minigpt-lab"
     assert os.listdir(tmp_path) == []
+
+
+# What a server says of the file itself, and what a hostile one tries.
+
+
+def redirect(headers, url="https://huggingface.co/a", to="https://store.example/b"):
+    handler = Redirects()
+    new = handler.redirect_request(Request(url), None, 302, "Found", Message(headers), to)
+    return handler.promised, new
+
+
+def Message(headers):
+    message = email.message.Message()
+    for name, value in headers.items():
+        message[name] = value
+    return message
+
+
+def test_no_redirect_leads_from_https_to_http():
+    for to in ("http://store.example/b", "ftp://store.example/b"):
+        with pytest.raises(Failed, match="not encrypted"):
+            redirect({}, to=to)
+    assert redirect({})[1].full_url == "https://store.example/b"
+    assert redirect({}, url="http://a.example/", to="http://b.example/")[1] is not None
+
+
+def test_what_the_hub_says_in_a_redirect():
+    promised, _ = redirect({"X-Linked-Size": "12", "X-Linked-ETag": f'"{SHA256}"'})
+    assert promised == (12, SHA256, None)
+    assert redirect({"X-Linked-ETag": f'"{"a" * 40}"'})[0] == (None, None, "a" * 40)
+    for nonsense in ({"X-Linked-Size": "-1"}, {"X-Linked-ETag": f'W/"{SHA256}"'}, {}):
+        assert redirect(nonsense)[0] == (None, None, None)
+
+
+@pytest.mark.parametrize("through", ["redirect", "ETag"])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_file_of_which_nothing_is_known_is_checked_by_what_the_server_says(
+    server, path, through, right
+):
+    content = CONTENT if right else CONTENT[:-1] + b"?"
+
+    def to_the_store(handler):
+        headers = {"X_Linked_ETag": f'"{SHA256}"', "X_Linked_Size": str(len(CONTENT))}
+        send(handler, b"", status=302, Location="/store", **headers)
+
+    etag = '"1"' if through == "redirect" else f'"{SHA256}"'
+    store = partial(whole, content=content, etag=etag)
+    server.plan = [to_the_store, store] if through == "redirect" else [store]
+    if right:
+        fetch(server.url, path, **QUICK)
+        assert path.read_bytes() == CONTENT
+    else:
+        with pytest.raises(InputError, match="SHA-256 is .* and were not kept"):
+            fetch(server.url, path, **QUICK)
+        assert left_over(path) == set()
+
+
+def test_another_length_than_the_hub_says_is_refused(server, path):
+    def to_the_store(handler):
+        send(handler, b"", status=302, Location="/store", X_Linked_Size="12")
+
+    server.plan = [to_the_store, whole]
+    with pytest.raises(InputError, match="offers a file of 300,000 bytes, expected 12"):
+        fetch(server.url, path, **QUICK)
+    assert left_over(path) == set()
+
+
+@pytest.mark.parametrize("length", [None, "untold"])
+def test_a_file_without_end_does_not_fill_the_disk(server, path, monkeypatch, length):
+    monkeypatch.setattr(download, "MOST", 100_000)
+    server.plan = [partial(send, body=CONTENT, length=length)]
+    with pytest.raises(InputError, match="300,000 bytes, expected at most|more than 100,000 bytes"):
+        fetch(server.url, path, **QUICK)
+    assert left_over(path) == set()
+
+
+@pytest.mark.parametrize("ending", [".part", ".etag", ".lock"])
+def test_planted_links_are_not_followed(server, path, ending):
+    path.parent.mkdir()
+    victim = path.parent / "victim"
+    victim.write_text("precious")
+    path.with_name(path.name + ending).symlink_to(victim)
+    with pytest.raises(InputError, match=f"{path.name}{ending} is a link; expected none"):
+        fetch(server.url, path, **CHECKED)
+    assert victim.read_text() == "precious" and not server.requests
+
+
+def test_no_module_needs_what_windows_lacks():
+    for package in ("minigpt", "lora", "objectives", "tasks", "experiments"):
+        for source in Path(package).rglob("*.py"):
+            assert "import fcntl" not in source.read_text("utf-8")
