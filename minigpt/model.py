@@ -106,6 +106,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, *, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config
+        self.companions: dict[str, bytes] = {}  # what lay beside its weights: minigpt.companions
         device = torch.get_default_device()
         with torch.device("meta"):  # PyTorch's own initialisation would draw from the global RNG
             self.wte = nn.Embedding(config.vocab_size, config.n_embd)

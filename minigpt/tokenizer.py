@@ -1,97 +1,35 @@
-"""GPT-2's byte-pair encoding as a tiktoken Encoding, built from a file in the package.
+"""Which tokenizer a model has: its own, or the one whose vocabulary it has."""
 
-The merges file lists pairs of symbols in the order in which they were learnt; a token's number is
-its place in that order (256 single bytes first). A smaller vocabulary is therefore simply a prefix
-of the larger one: "verse" keeps the first 16,383 tokens and spends the last number on end-of-text.
-"""
+import os
+from pathlib import Path
 
-from functools import cache
-from importlib.resources import files
-
-import tiktoken
-
+from minigpt.byte_pairs import Tokenizer, gpt2_tokenizer
 from minigpt.config import PRESETS
 from minigpt.errors import InputError
-
-END_OF_TEXT = "<|endoftext|>"
-
-# Where GPT-2 cuts text into words before it merges bytes: contractions, then letters, digits or
-# punctuation with at most one leading space, then white space (Radford et al., 2019, section 2.2).
-WORD_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-
-
-class Tokenizer:
-    """Text to token numbers and back; `eot` is the end-of-text number, `vocab_size` is V."""
-
-    def __init__(self, encoding: tiktoken.Encoding):
-        self.encoding = encoding
-        self.eot: int = encoding.eot_token
-        self.vocab_size: int = encoding.n_vocab
-
-    def encode(self, text: str) -> list[int]:
-        """Plain text to tokens; a literal "<|endoftext|>" in the text gets no special meaning."""
-        return self.encoding.encode_ordinary(text)
-
-    def decode(self, tokens: list[int]) -> str:
-        """Tokens to text; bytes that are not UTF-8 become the replacement character."""
-        return self.encoding.decode(tokens)
+from minigpt.tokenizer_files import tokenizer_for
+from minigpt.weights.pretrained import open_stored
 
 
 def get_tokenizer(model_or_name="gpt2") -> Tokenizer:
-    """The tokenizer of a preset's name or of a model (recognised by its vocabulary's size).
+    """Return the tokenizer of a model, of a preset's name, or of a file or folder with a model.
 
-    Raises InputError when the name, or the size of the model's vocabulary, is unknown.
+    A model that was loaded from a folder with a byte-level tokenizer (tokenizer.json, or vocab.json
+    and merges.txt) has that one, wherever it has been saved since. Any other is recognised by the
+    size of its vocabulary; one that is a little larger than GPT-2's (50,257 tokens, 50,304 rows)
+    has GPT-2's, and the end-of-text that its config.json names.
+
+    Raises InputError when there is no such model, when the size of its vocabulary is unknown, and
+    when its folder holds another kind of tokenizer.
     """
-    if isinstance(model_or_name, str):
-        if model_or_name not in PRESETS:
-            raise InputError(
-                f"unknown model {model_or_name!r}; expected one of {', '.join(PRESETS)}"
-            )
-        return _build(PRESETS[model_or_name].vocab_size)
-    vocab_size = model_or_name.config.vocab_size
-    known = {config.vocab_size for config in PRESETS.values()}
-    if vocab_size not in known:
+    if not isinstance(model_or_name, (str, os.PathLike)):
+        return tokenizer_for(model_or_name.companions, model_or_name.config.vocab_size)
+    if model_or_name in PRESETS:
+        size = PRESETS[model_or_name].vocab_size
+        return gpt2_tokenizer(size, size - 1, size)
+    if not Path(model_or_name).exists():
         raise InputError(
-            f"no tokenizer has a vocabulary of {vocab_size} tokens; expected one of {sorted(known)}"
+            f"unknown model {str(model_or_name)!r}; expected one of {', '.join(PRESETS)}, "
+            "or a file or folder"
         )
-    return _build(vocab_size)
-
-
-@cache
-def _build(vocab_size: int) -> Tokenizer:
-    ranks = _ranks()
-    kept = {token: rank for token, rank in ranks.items() if rank < vocab_size - 1}
-    encoding = tiktoken.Encoding(
-        name=f"gpt2-{vocab_size}",
-        pat_str=WORD_PATTERN,
-        mergeable_ranks=kept,
-        special_tokens={END_OF_TEXT: vocab_size - 1},
-        explicit_n_vocab=vocab_size,
-    )
-    return Tokenizer(encoding)
-
-
-@cache
-def _ranks() -> dict[bytes, int]:
-    """Every token's bytes and number, from the merges file."""
-    symbols = _byte_symbols()
-    ranks = {bytes([byte]): rank for rank, byte in enumerate(symbols.values())}
-    merges = files("minigpt").joinpath("assets/merges.txt").read_text(encoding="utf-8")
-    for line in merges.splitlines()[1:]:  # the first line names the file's version
-        left, right = (bytes(symbols[s] for s in part) for part in line.split(" "))
-        ranks[left + right] = len(ranks)
-    return ranks
-
-
-def _byte_symbols() -> dict[str, int]:
-    """The printable character that stands for each byte in the merges file, in rank order.
-
-    GPT-2 writes printable Latin-1 bytes as themselves and shifts the others past U+0100, so that
-    the file holds no white space or control characters.
-    """
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-    hidden = [byte for byte in range(256) if byte not in printable]
-    return {
-        **{chr(byte): byte for byte in printable},
-        **{chr(0x100 + shift): byte for shift, byte in enumerate(hidden)},
-    }
+    stored = open_stored(Path(model_or_name))
+    return tokenizer_for(stored.companions, stored.config.vocab_size)

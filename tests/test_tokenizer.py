@@ -1,17 +1,19 @@
 """The tokenizer equals transformers' GPT-2 tokenizer; the verse vocabulary is a prefix of it."""
 
+import copy
 import itertools
 import json
 import random
+import re
 import shutil
 import socket
 from importlib.resources import files
 
 import pytest
 
-from minigpt import GPT, GPTConfig, get_tokenizer
+from minigpt import GPT, GPTConfig, byte_pairs, get_tokenizer, load_pretrained, save_pretrained
+from minigpt.byte_pairs import gpt2_ranks, gpt2_tokenizer
 from minigpt.errors import InputError
-from minigpt.tokenizer import _build, _ranks
 from tests.conftest import oracle
 
 pytestmark = pytest.mark.parity
@@ -178,8 +180,8 @@ def test_no_network_is_needed(monkeypatch):
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    _ranks.cache_clear()
-    _build.cache_clear()
+    gpt2_ranks.cache_clear()
+    gpt2_tokenizer.cache_clear()
     assert get_tokenizer("gpt2").encode("Shall I compare thee") == [2484, 439, 314, 8996, 17903]
 
 
@@ -193,3 +195,199 @@ def test_a_model_names_its_tokenizer_by_the_size_of_its_vocabulary():
         get_tokenizer(GPT(GPTConfig(vocab_size=99, **shape)))
     with pytest.raises(InputError, match="unknown model 'gpt3'; expected one of gpt2, .*verse"):
         get_tokenizer("gpt3")
+
+
+# --- Tokenizers of a model's own.
+
+SPANISH = (
+    "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un "
+    "hidalgo de los de lanza en astillero, adarga antigua, rocín flaco y galgo corredor. Una olla "
+    "de algo más vaca que carnero, salpicón las más noches, duelos y quebrantos los sábados, "
+    "lantejas los viernes, algún palomino de añadidura los domingos, consumían las tres partes de "
+    "su hacienda. ¿Quién? ¡Él, sí, señor!   \n\n\n  aaaaaaaa -------- 2024 "
+)
+SHAPE = {"n_positions": 32, "n_layer": 1, "n_head": 1, "n_embd": 4}
+
+
+def train(special: list[str], size: int = 700):
+    """A byte-level tokenizer of the `tokenizers` library, and what else it needs to be GPT-2's."""
+    tokenizers = oracle("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    rng = random.Random(1)
+    texts = ["".join(rng.sample(SPANISH.split(" "), 30)) + SPANISH for _ in range(50)]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=special,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(texts, trainer)
+    return made
+
+
+def spanish_folder(folder, special, kind="tokenizer.json", rows=0, eos=None):
+    """A model's folder whose tokenizer is Spanish; returns the tokenizer of `tokenizers`."""
+    made = train(special)
+    rows = rows or made.get_vocab_size()
+    save_pretrained(GPT(GPTConfig(vocab_size=rows, **SHAPE)), folder, "hugging_face")
+    made.save(str(folder / "tokenizer.json"))
+    if kind == "vocab.json":
+        made.model.save(str(folder))
+        (folder / "tokenizer.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"eos_token_id": made.token_to_id(eos) if eos else None}
+    (folder / "config.json").write_text(json.dumps(config))
+    return made
+
+
+@pytest.mark.parametrize("kind", ["tokenizer.json", "vocab.json"])
+@pytest.mark.parametrize("special", [["<|endoftext|>"], ["<pad>", "</s>", "<|endoftext|>"]])
+def test_a_tokenizer_of_its_own_equals_tokenizers_on_thousands_of_strings(tmp_path, kind, special):
+    theirs = spanish_folder(tmp_path, special, kind)
+    ours = get_tokenizer(load_pretrained(tmp_path))
+    assert ours.eot == theirs.token_to_id("<|endoftext|>")
+    theirs.encode_special_tokens = True  # as ours: a text spells none
+    texts = [*STRINGS[::3], *SPANISH.split(" "), SPANISH, SPANISH[::-1]]
+    assert len(texts) > 3000
+    for text in texts:
+        ids = ours.encode(text)
+        assert ids == theirs.encode(text).ids
+        assert ours.decode(ids) == text
+    assert get_tokenizer(tmp_path) is ours and get_tokenizer(str(tmp_path)) is ours
+
+
+def test_the_tokenizer_goes_where_the_model_goes(tmp_path):
+    theirs = spanish_folder(tmp_path / "a", ["</s>"], rows=720, eos="</s>")
+    model = copy.deepcopy(load_pretrained(tmp_path / "a"))
+    for step, format in enumerate(["native", "hugging_face", "native"]):
+        save_pretrained(model, tmp_path / str(step), format)
+        model = load_pretrained(tmp_path / str(step))
+        tokenizer = get_tokenizer(model)
+        assert tokenizer.encode(SPANISH) == theirs.encode(SPANISH).ids
+        assert (tokenizer.eot, tokenizer.vocab_size) == (theirs.token_to_id("</s>"), 720)
+    path = tmp_path / "2" / "tokenizer.json"
+    path.write_text(path.read_text("utf-8").replace('"vocab":', '"vocab": '), "utf-8")
+    with pytest.raises(InputError, match="tokenizer.json was changed"):
+        load_pretrained(tmp_path / "2")
+
+
+def test_added_words_are_one_token_each_as_in_transformers(tmp_path):
+    made = spanish_folder(tmp_path, ["<|endoftext|>"], rows=710)
+    made.add_tokens(["<caballero>", "<cab", "Sancho"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    ours = get_tokenizer(load_pretrained(tmp_path))
+    for text in ("<caballero>Sancho Panza<cab> y <caballero", "Sancho", "", "SanchoSancho "):
+        assert ours.encode(text) == made.encode(text).ids
+        assert ours.decode(ours.encode(text)) == text
+
+
+def edit(folder, name, change):
+    values = json.loads((folder / name).read_text("utf-8"))
+    change(values)
+    (folder / name).write_text(json.dumps(values), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t["model"].update(type="WordPiece"), "model type 'WordPiece'"),
+        (lambda t: t.update(normalizer={"type": "NFC"}), "normalizer 'NFC'"),
+        (lambda t: t.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer 'Whitespace'"),
+        (lambda t: t["pre_tokenizer"].update(add_prefix_space=True), "add_prefix_space True"),
+        (lambda t: t["pre_tokenizer"].update(use_regex=False), "use_regex False"),
+        (lambda t: t["model"].update(byte_fallback=True), "byte_fallback True"),
+        (lambda t: t["model"].update(dropout=0.1), "dropout 0.1"),
+        (lambda t: t["model"]["merges"].reverse(), "numbered in the merges' order"),
+        (lambda t: t["model"]["vocab"].pop("de"), "not one merge each"),
+        (lambda t: t["model"]["vocab"].pop("a"), "no token for 1 of the 256 bytes"),
+        (lambda t: t["model"]["vocab"].update({"▁hola": 699}), "not spelt in bytes"),
+        (lambda t: t["model"]["vocab"].update(a=1), "expected different ones below"),
+        (lambda t: t["model"]["vocab"].update(a=10**30), "expected different ones below"),
+        (lambda t: t["model"]["vocab"].update(a=1.5), "token number 1.5"),
+        (lambda t: t.update(added_tokens=[]), "no end-of-text|not one merge"),
+    ],
+)
+def test_another_kind_of_tokenizer_is_refused_by_name(tmp_path, change, message):
+    spanish_folder(tmp_path, ["</s>"], eos=None)
+    edit(tmp_path, "tokenizer.json", change)
+    model = load_pretrained(tmp_path)  # which needs no tokenizer
+    with pytest.raises(InputError, match=message):
+        get_tokenizer(model)
+
+
+def test_a_merge_that_tiktoken_would_make_otherwise_is_refused(tmp_path):
+    spanish_folder(tmp_path, ["<|endoftext|>"], rows=702)
+
+    def change(values):  # abc from a and bc, although ab comes first
+        model = values["model"]
+        number = max(model["vocab"].values())
+        model["vocab"] |= {"zq": number + 1, "qz": number + 2, "zqz": number + 3}
+        model["merges"] += [["z", "q"], ["q", "z"], ["z", "qz"]]
+
+    edit(tmp_path, "tokenizer.json", change)
+    edit(tmp_path, "config.json", lambda config: config.update(vocab_size=702))
+    with pytest.raises(InputError, match="which cannot come about"):
+        get_tokenizer(GPT_with(tmp_path, 710))
+
+
+def GPT_with(folder, rows):
+    model = GPT(GPTConfig(vocab_size=rows, **SHAPE))
+    model.companions = {"tokenizer.json": (folder / "tokenizer.json").read_bytes()}
+    return model
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "tokenizer.model", "vocab.txt"])
+def test_other_tokenizer_files_are_refused_by_name(tmp_path, name):
+    model = GPT(GPTConfig(**SHAPE))
+    model.companions = {name: b"x"}
+    with pytest.raises(InputError, match=f"only {name}"):
+        get_tokenizer(model)
+    model.companions = {"tokenizer_config.json": b'{"tokenizer_class": "BertTokenizer"}'}
+    with pytest.raises(InputError, match="tokenizer_class 'BertTokenizer'"):
+        get_tokenizer(model)
+
+
+@pytest.mark.parametrize(
+    ("rows", "eos", "expected"),
+    [(50257, None, 50256), (50258, None, 50256), (50304, None, 50256), (50258, 50257, 50257),
+     (50304, [50256, 13], 50256), (51200, 10**9, 50256)],
+)  # fmt: skip
+def test_padded_and_extended_vocabularies_are_gpt2s(rows, eos, expected):
+    model = GPT(GPTConfig(vocab_size=rows, **SHAPE))
+    if eos is not None:
+        model.companions = {"config.json": json.dumps({"eos_token_id": eos}).encode()}
+    tokenizer = get_tokenizer(model)
+    assert (tokenizer.eot, tokenizer.vocab_size) == (expected, rows)
+    assert tokenizer.encode("Shall I compare thee") == [2484, 439, 314, 8996, 17903]
+    if rows > 50257:
+        assert tokenizer.decode([2484, 50257, 439]) == "Sh<|50257|>all"
+    for token in (rows, -1, 2**40):
+        with pytest.raises(InputError, match=f"no token {token}; expected numbers from 0 to"):
+            tokenizer.decode([2484, token])
+    with pytest.raises(InputError, match="vocabulary of 60000 tokens"):
+        get_tokenizer(GPT(GPTConfig(vocab_size=60_000, **SHAPE)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [" " * 10**6, "x" + " " * 10**6 + "y", "\n" * 10**6 + "1", " \n\t\u3000" * 300_000 + "é",
+     "a" + "\x1c" * 20_000 + " " * 20_000 + "\x1c" + "\u2028" * 20_000, "'s" + "\xa0" * 10**6],
+)  # fmt: skip
+def test_a_million_white_spaces(text, their_tokenizer):
+    tokenizer = get_tokenizer("gpt2")
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert ids == their_tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("around", [("", ""), ("a", "b"), ("!", " "), (" ", "'s"), ("", "x")])
+def test_long_runs_are_cut_where_short_ones_are(around, monkeypatch):
+    """Runs that tiktoken can take, with the bound lowered to meet them."""
+    tokenizer, rng = get_tokenizer("gpt2"), random.Random(0)
+    monkeypatch.setattr(byte_pairs, "LONG_RUN", re.compile(byte_pairs._SPACE + "{3,}"))
+    for length in range(200):
+        run = "".join(rng.choices(" \n\t\xa0\u2003\r", k=length))
+        text = "".join((around[0], run, around[1])) * 2
+        assert tokenizer.encode(text) == tokenizer.encoding.encode_ordinary(text)

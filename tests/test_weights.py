@@ -1,11 +1,14 @@
 """Weights in three formats: equal to transformers' model, equal to each other, or refused."""
 
+import copy
 import json
+import math
 import pickle
 import resource
 import shutil
 import struct
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from minigpt import (
     GPT,
     PRESETS,
     GPTConfig,
+    generate,
+    get_tokenizer,
     load_pretrained,
     pretrained_config,
     save_pretrained,
@@ -35,6 +40,7 @@ pytestmark = pytest.mark.parity
 transformers = oracle("transformers")
 
 TINY = GPTConfig(vocab_size=101, n_positions=32, n_layer=2, n_head=4, n_embd=48)
+WEIGHTS = "model.safetensors"
 INDEX, DATA = "model.ckpt.index", "model.ckpt.data-00000-of-00001"
 
 
@@ -221,6 +227,7 @@ def test_another_head_is_refused(hugging_face):
     [
         ("model_type", "llama"),
         ("activation_function", "relu"),
+        ("activation_function", "gelu"),  # the exact form
         ("layer_norm_epsilon", 1e-6),
         ("n_inner", 64),
         ("scale_attn_weights", False),
@@ -242,21 +249,40 @@ def test_an_inner_width_of_four_times_the_width_is_gpt2s(hugging_face):
 
 
 @pytest.mark.parametrize("format", ["native", "hugging_face"])
-def test_a_file_without_configuration(tmp_path, format):
-    config = GPTConfig(vocab_size=60, n_positions=16, n_layer=1, n_head=4, n_embd=256)
+@pytest.mark.parametrize("n_head", [4, 8])  # the width of verse, its number of heads and another
+def test_a_file_without_configuration_is_refused_since_its_heads_are_not_told(
+    tmp_path, format, n_head
+):
+    config = GPTConfig(vocab_size=60, n_positions=16, n_layer=1, n_head=n_head, n_embd=256)
     model = random_model(config)
     save_pretrained(model, tmp_path, format)
     with_config = load_pretrained(tmp_path / "model.safetensors")
+    assert with_config.config == config and same(with_config, model)
     (tmp_path / "config.json").unlink()
-    alone = load_pretrained(tmp_path / "model.safetensors")
-    assert alone.config == with_config.config == config
-    assert same(alone, model) and same(with_config, model)
+    with pytest.raises(InputError, match="no config.json beside it.* number of heads.* n_head"):
+        load_pretrained(tmp_path / "model.safetensors")
 
 
-def test_a_file_of_another_width_needs_its_configuration(hugging_face):
+def test_a_preset_needs_no_configuration_beside_its_weights(hugging_face, monkeypatch):
+    model = random_model(TINY)
     (hugging_face / "config.json").unlink()
-    with pytest.raises(InputError, match="no config.json beside it"):
-        load_pretrained(hugging_face / "model.safetensors")
+    monkeypatch.setattr(pretrained, "fetch", lambda *args, **known: hugging_face / WEIGHTS)
+    monkeypatch.setitem(pretrained.PRESETS, "gpt2", TINY)
+    loaded = load_pretrained("gpt2")
+    assert loaded.config == TINY and same(loaded, model)
+
+
+@pytest.mark.parametrize("change", [{"n_head": 2}, {"n_positions": 31}, {"files": {"x": "0"}}])
+def test_a_changed_native_configuration_is_refused(native, change):
+    edit_json(native / "config.json", **change)
+    with pytest.raises(InputError, match="config.json was changed"):
+        load_pretrained(native)
+
+
+def test_native_folders_from_before_the_configuration_had_a_hash(model, native):
+    edit_json(native / "config.json", files=..., config_sha256=...)
+    assert same(load_pretrained(native), model)
+    assert load_pretrained("verse").config == PRESETS["verse"]
 
 
 def test_gpt2_is_fetched_by_its_pinned_hash(hugging_face, tmp_path, monkeypatch):
@@ -353,18 +379,43 @@ def test_all_that_does_not_fit_is_listed_at_once(model, request, format, name, i
         edit_tensors(path, lambda tensors: spoil_state(tensors, f"transformer.{name}"))
     with pytest.raises(InputError) as caught:
         load_pretrained(folder)
-    lines = str(caught.value).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["missing:", "surplus:", "misshapen:"]
-    assert "ln_f" in lines[1] and "(48,)" in lines[1]
-    assert "extra (3,)" in lines[2]
-    assert f"{name} is {is_}, expected {expected}" in lines[3]
+    assert "\n" not in str(caught.value)
+    problems = str(caught.value).split("; ")
+    assert [text.split()[0] for text in problems[1:]] == ["missing:", "surplus:", "misshapen:"]
+    assert "ln_f" in problems[1] and "(48,)" in problems[1]
+    assert "extra (3,)" in problems[2]
+    assert f"{name} is {is_}, expected {expected}" in problems[3]
 
 
-def test_native_weights_of_another_shape_are_listed(model, native):
-    edit_json(native / "config.json", n_layer=3)
-    with pytest.raises(InputError) as caught:
-        load_pretrained(native)
-    assert str(caught.value).count("missing: h.2.") == 12
+@pytest.mark.parametrize("format", ["hugging_face", "openai"])
+def test_weights_of_another_shape_are_listed(request, format):
+    folder = request.getfixturevalue(format)
+    edit_json(folder / ("hparams.json" if format == "openai" else "config.json"), n_layer=3)
+    with pytest.raises(InputError, match="missing: [^;]*h.?2.*, and 9 more$"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("format", ["hugging_face", "openai"])
+@pytest.mark.parametrize("size", [100_000, 4 * 10**15])
+@pytest.mark.parametrize("name", ["n_layer", "n_embd"])
+def test_absurd_sizes_are_compared_with_the_file_first(request, format, size, name):
+    folder = request.getfixturevalue(format)
+    name_there = f"n_{name.split('_')[1]}"
+    file = folder / ("hparams.json" if format == "openai" else "config.json")
+    edit_json(file, **{name_there: size}, **({"n_inner": None} if format != "openai" else {}))
+    start = time.monotonic()
+    with pytest.raises(InputError, match=f"{name} is {size} in the configuration of"):
+        load_pretrained(folder)
+    assert time.monotonic() - start < 1
+
+
+def test_thousands_of_surplus_tensors_make_one_short_sentence(hugging_face):
+    surplus = {f"extra.{i}.\x1b[31m" + "a" * 50: torch.zeros(1) for i in range(20_000)}
+    edit_tensors(hugging_face / "model.safetensors", lambda tensors: {**tensors, **surplus})
+    with pytest.raises(InputError, match="and 19,997 more$") as caught:
+        load_pretrained(hugging_face)
+    assert len(str(caught.value)) < 800 and str(caught.value).isprintable()
+    assert r"\x1b[31m" in str(caught.value)
 
 
 def test_weights_that_are_no_floats_are_refused(hugging_face):
@@ -472,7 +523,7 @@ def test_a_damaged_configuration(request, format, content):
 
 
 def test_a_configuration_that_makes_no_model(native):
-    edit_json(native / "config.json", n_head=5)
+    edit_json(native / "config.json", n_head=5, files=..., config_sha256=...)
     with pytest.raises(InputError, match="5 heads"):
         load_pretrained(native)
 
@@ -548,3 +599,165 @@ def test_crc32c_of_published_examples():
 def test_crc32c_equals_its_definition(size):
     data = struct.pack("<Q", size) * (size // 8 + 1)
     assert crc32c(data[:size]) == crc32c_by_bits(data[:size])
+
+
+# --- What a Hugging Face folder is given and gives back.
+
+
+def companions(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".safetensors"}
+
+
+@pytest.mark.parametrize("rows", [50257, 50258, 50304, 16384])
+def test_an_export_has_its_tokenizer_and_its_own_end_of_text(tmp_path, rows, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = random_model(GPTConfig(rows, n_positions=32, n_layer=1, n_head=2, n_embd=8))
+    eot = 16383 if rows == 16384 else 50256
+    save_pretrained(model, tmp_path, "hugging_face")
+    for name in ("config.json", "generation_config.json"):
+        values = json.loads((tmp_path / name).read_text())
+        assert values["eos_token_id"] == values["bos_token_id"] == eot
+    tokenizer, theirs = get_tokenizer(model), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.eos_token_id == tokenizer.eot == eot and theirs.model_max_length == 32
+    for text in ("Shall I compare thee\n\nto a  summer's day? 1609 \t", "über 漢字 😀", " ", ""):
+        assert theirs.encode(text) == tokenizer.encode(text)
+        assert theirs.decode(theirs.encode(text), clean_up_tokenization_spaces=False) == text
+    assert theirs.encode("a<|endoftext|>") == [*tokenizer.encode("a"), eot]
+    pipeline = transformers.pipeline("text-generation", model=str(tmp_path))
+    assert pipeline.model.generation_config.eos_token_id == eot
+    prompt, new = "Shall I compare", 5
+    (answer,) = pipeline(prompt, max_new_tokens=new, do_sample=False)
+    (ids,) = generate(model, [tokenizer.encode(prompt)], max_new_tokens=new, temperature=0)
+    if max(ids) < eot:  # else transformers stops, or has no text for a row of the padding
+        assert answer["generated_text"] == prompt + tokenizer.decode(ids)
+
+
+def test_all_that_config_json_says_survives_every_way_round(model, hugging_face, tmp_path):
+    said = {
+        "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_pytorch_tanh",
+        "resid_pdrop": 0.1, "eos_token_id": [7, 9], "bos_token_id": 3, "pad_token_id": 5,
+        "task_specific_params": {"text-generation": {"max_length": 50}}, "summary_type": "mean",
+        "n_ctx": 32, "transformers_version": "4.2", "torch_dtype": "float32", "mine": {"a": [1.5]},
+    }  # fmt: skip
+    edit_json(hugging_face / "config.json", **said, dtype=...)
+    (hugging_face / "generation_config.json").write_text('{"eos_token_id": 7, "top_k": 11}')
+    before = companions(hugging_face)
+    for step, format in enumerate(["native", "native", "hugging_face"]):
+        loaded = load_pretrained(hugging_face if step == 0 else tmp_path / str(step - 1))
+        assert same(loaded, model)
+        save_pretrained(copy.deepcopy(loaded), tmp_path / str(step), format)
+    after = companions(tmp_path / "2")
+    assert json.loads(after.pop("config.json")) == json.loads(before.pop("config.json"))
+    assert after == before
+    assert same(load_pretrained(tmp_path / "2"), model)
+
+
+def test_an_export_says_what_the_model_is_now(model, hugging_face, tmp_path):
+    loaded = load_pretrained(hugging_face)
+    save_pretrained(loaded, tmp_path / "out", "hugging_face", dtype=torch.bfloat16)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+    assert config["eos_token_id"] is None  # no tokenizer has 101 tokens, and none is made up
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "out")
+    assert theirs.dtype == torch.bfloat16
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", ["20KB", "100KB"])
+def test_shards(model, hugging_face, tmp_path, size):
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(hugging_face)
+    theirs.save_pretrained(tmp_path / "shards", max_shard_size=size)
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    assert same(load_pretrained(tmp_path / "shards"), model)
+    assert same(load_pretrained(tmp_path / "shards" / "model.safetensors.index.json"), model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.popitem(), "differ in where tensors are"),
+        (lambda m: m.update(more=next(iter(m.values()))), "differ in where tensors are: more in"),
+        (lambda m: m.update({next(iter(m)): "../model.safetensors"}), "no weight_map"),
+        (lambda m: m.update({next(iter(m)): "/etc/passwd"}), "no weight_map"),
+        (lambda m: m.update({next(iter(m)): 5}), "no weight_map"),
+        (
+            lambda m: m.update({next(iter(m)): "none.safetensors"}),
+            "none.safetensors cannot be read",
+        ),
+    ],
+)
+def test_an_index_that_does_not_fit_its_shards(hugging_face, tmp_path, change, message):
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(hugging_face)
+    theirs.save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+    path = tmp_path / "shards" / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    change(index["weight_map"])
+    path.write_text(json.dumps(index))
+    with pytest.raises(InputError, match=message):
+        load_pretrained(tmp_path / "shards")
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "module._orig_mod.model."])
+def test_what_wrappers_put_before_the_names(model, hugging_face, prefix):
+    path = hugging_face / "model.safetensors"
+    edit_tensors(path, lambda tensors: {prefix + name: t for name, t in tensors.items()})
+    assert same(load_pretrained(hugging_face), model)
+
+    def twice(tensors):
+        (name, tensor), *_ = tensors.items()
+        return {**tensors, name.replace("transformer.", "module."): tensor.clone()}
+
+    edit_tensors(path, twice)
+    with pytest.raises(InputError, match="holds .* twice, as .* and as "):
+        load_pretrained(hugging_face)
+
+
+@pytest.mark.parametrize("format", ["native", "hugging_face"])
+def test_a_sparse_file_that_memory_cannot_hold(request, format):
+    """A terabyte that takes no place on the disk, as its header says, and so does config.json."""
+    folder = request.getfixturevalue(format)
+    tensors = load_file(folder / "model.safetensors")
+    header, at = {"__metadata__": {"format": "minigpt" if format == "native" else "pt"}}, 0
+    for name, tensor in tensors.items():
+        shape = [2**32 if size == 101 else size for size in tensor.shape]
+        size = 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + at)
+    old = {"files": ..., "config_sha256": ...} if format == "native" else {}
+    edit_json(folder / "config.json", vocab_size=2**32, **old)
+    if format == "native":
+        return  # its hash takes as long as the file is
+    with pytest.raises(InputError, match=r"model.safetensors cannot be read.*memory"):
+        load_pretrained(folder)
+
+
+# --- Folders that hold no model, but something like one.
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["adapter_config.json", "adapter_model.safetensors"], "a LoRA adapter, not a model"),
+        (["adapter_config.json", "adapter_model.bin"], "a LoRA adapter, not a model"),
+        (["training_args.bin", "checkpoint-500/x", "checkpoint-1000/x"], "checkpoint-1000, check"),
+        (["checkpoint-5/model.safetensors"], "output of a Trainer .* checkpoint-5"),
+        (["training_args.bin", "trainer_state.json", "optimizer.pt"], "a Trainer's settings and"),
+        (["training_args.bin", "pytorch_model.bin"], "pytorch_model.bin may be a pickle"),
+    ],
+)
+def test_a_folder_says_what_it_holds_instead(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=message):
+        load_pretrained(tmp_path)
+
+
+def test_a_checkpoint_of_a_trainer_loads(model, hugging_face):
+    for name in ("training_args.bin", "optimizer.pt", "trainer_state.json"):
+        (hugging_face / name).touch()
+    assert same(load_pretrained(hugging_face), model)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from minigpt.companions import CONFIG, GENERATION, read_companions
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.weights.stored import StoredModel, read_json
+from minigpt.files import read_json, reading
+from minigpt.weights.stored import StoredModel
 from minigpt.weights.tensor_bundle import read_index, read_tensor
 
 INDEX = "model.ckpt.index"
@@ -36,9 +38,16 @@ def open_openai(folder: Path) -> StoredModel:
     shapes = {name: _without_width(entry.shape) for name, entry in entries.items()}
 
     def read(name: str) -> torch.Tensor:
-        return torch.from_numpy(read_tensor(folder / DATA, name, entries[name])).view(shapes[name])
+        with reading(folder / DATA, "a checkpoint that memory can hold"):
+            values = read_tensor(folder / DATA, name, entries[name])
+            return torch.from_numpy(values).view(shapes[name])
 
-    return StoredModel(folder / DATA, config, shapes, read, transposed=True, name_of=openai_name)
+    companions = read_companions(folder)
+    for name in (CONFIG, GENERATION):  # of weights in another format
+        companions.pop(name, None)
+    return StoredModel(
+        folder / DATA, config, shapes, read, True, openai_name, companions=companions
+    )
 
 
 def openai_name(name: str) -> str:

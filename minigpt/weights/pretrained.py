@@ -7,13 +7,15 @@ import torch
 
 from minigpt.config import PRESETS, GPTConfig
 from minigpt.download import cache_folder, fetch
-from minigpt.errors import InputError
+from minigpt.errors import InputError, listed
 from minigpt.files import make_folder, open_tensors
 from minigpt.model import GPT
 from minigpt.weights.hugging_face import open_hugging_face, save_hugging_face
 from minigpt.weights.native import MARK, open_native, save_native
 from minigpt.weights.openai import INDEX, open_openai
 from minigpt.weights.stored import StoredModel, build
+from minigpt.weights.tensors import INDEX as SHARDS
+from minigpt.weights.tensors import sharded_tensors, tensors_in
 
 WEIGHTS = "model.safetensors"
 VERSE = Path(__file__).parents[1] / "assets" / "verse"
@@ -25,6 +27,9 @@ GPT2 = {
 }
 SAVERS = {"native": save_native, "hugging_face": save_hugging_face}
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+ADAPTER = "adapter_config.json"
+# What transformers' Trainer writes beside the weights, pickles too.
+TRAINER = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "trainer_state")
 
 
 def load_pretrained(
@@ -45,8 +50,11 @@ def load_pretrained(
     Raises InputError when there is no such model, and when its files are damaged, tampered with,
     not those of a GPT-2, or pickles, which are never read.
     """
-    path = _preset(name_or_path) if name_or_path in PRESETS else Path(name_or_path)
-    return build(_open(path), dropout=dropout, dtype=dtype, device=device)
+    if name_or_path in PRESETS:
+        stored = open_stored(_preset(name_or_path), PRESETS[name_or_path])
+    else:
+        stored = open_stored(Path(name_or_path))
+    return build(stored, dropout=dropout, dtype=dtype, device=device)
 
 
 def pretrained_config(name_or_path: str | Path) -> GPTConfig:
@@ -57,7 +65,7 @@ def pretrained_config(name_or_path: str | Path) -> GPTConfig:
     """
     if name_or_path in PRESETS:
         return PRESETS[name_or_path]
-    return _open(Path(name_or_path)).config
+    return open_stored(Path(name_or_path)).config
 
 
 def save_pretrained(
@@ -96,8 +104,12 @@ def _preset(name: str) -> Path:
     return fetch(f"{HUB}/{name}/resolve/main/{WEIGHTS}", path)
 
 
-def _open(path: Path) -> StoredModel:
-    """Find out which of the three formats lies there."""
+def open_stored(path: Path, preset: GPTConfig | None = None) -> StoredModel:
+    """Open a model's files, whichever format they have; errors as in `load_pretrained`.
+
+    Headers, configuration and companions are read, no weights. `preset` is the configuration of
+    weights that may lie there without one.
+    """
     if path.is_dir():
         if (path / INDEX).exists():
             return open_openai(path)
@@ -106,6 +118,8 @@ def _open(path: Path) -> StoredModel:
         raise InputError(
             f"there is no model {path}; expected a file, a folder or one of {', '.join(PRESETS)}"
         )
+    if path.name.endswith(SHARDS):
+        return open_hugging_face(path, sharded_tensors(path), preset)
     if path.suffix in PICKLES:
         raise InputError(
             f"{path} may be a pickle, which can run any code when it is read; expected "
@@ -113,16 +127,33 @@ def _open(path: Path) -> StoredModel:
         )
     if path.suffix != ".safetensors":
         raise InputError(f"{path} is not a .safetensors file, the only kind of file that is read")
-    file = open_tensors(path)
-    native = (file.metadata() or {}).get("format") == MARK["format"]
-    return open_native(path, file) if native else open_hugging_face(path, file)
+    native = (open_tensors(path).metadata() or {}).get("format") == MARK["format"]
+    if native:
+        return open_native(path, tensors_in(path))
+    return open_hugging_face(path, tensors_in(path), preset)
 
 
 def _weights_in(folder: Path) -> Path:
-    """The file of weights in a folder without a TensorFlow checkpoint."""
-    if (folder / WEIGHTS).exists():
-        return folder / WEIGHTS
-    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+    """The file of weights in a folder without a TensorFlow checkpoint; InputError if none is."""
+    for name in (WEIGHTS, SHARDS):
+        if (folder / name).exists():
+            return folder / name
+    names = sorted(path.name for path in folder.iterdir())
+    if ADAPTER in names:
+        raise InputError(
+            f"{folder} holds a LoRA adapter, not a model; expected its base model, on which "
+            "lora.load_adapter then puts the adapter"
+        )
+    pickles = [name for name in names if name.endswith(PICKLES) and not name.startswith(TRAINER)]
     if pickles:
-        return pickles[0]  # to be refused with its name
+        return folder / pickles[0]  # to be refused with its name
+    if checkpoints := [name for name in names if name.startswith("checkpoint-")]:
+        raise InputError(
+            f"{folder} is the output of a Trainer with no model of its own; expected one of its "
+            f"checkpoints: {listed(checkpoints)}"
+        )
+    if any(name.startswith(TRAINER) for name in names):
+        raise InputError(
+            f"{folder} holds a Trainer's settings and state, but no model; expected {WEIGHTS} in it"
+        )
     raise InputError(f"{folder} holds no model; expected {WEIGHTS} or {INDEX} in it")

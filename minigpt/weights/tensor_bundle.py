@@ -14,11 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from minigpt.errors import InputError
+from minigpt.files import read_bytes, reading
 from minigpt.weights.crc32c import masked_crc32c
 
 FOOTER_BYTES = 48  # two block handles, padding, and the magic number
 TABLE_MAGIC = 0xDB4775248B80FB57
 BLOCK_TRAILER_BYTES = 5  # how the block is compressed, and its checksum
+INDEX_BYTES = 1 << 20  # more than an index can sensibly have: the largest release's has 25,000
+NAME_BYTES = 256  # the same of a tensor's name, of which each pair may hold a copy
 DT_FLOAT = 1  # float32 in TensorFlow's list of types
 
 
@@ -40,13 +43,10 @@ def read_index(index_path: Path, data_path: Path) -> dict[str, Entry]:
     is as long as its tensors. `read_tensor` checks the bytes of the tensors that are read.
     Raises InputError when either file is damaged, or of a kind that this reader does not know.
     """
-    try:
-        pairs = _table(index_path.read_bytes())
+    with reading(index_path, "a whole TensorFlow index"):
+        pairs = _table(read_bytes(index_path, INDEX_BYTES))
         header = _fields(pairs.pop(b""))
         entries = {name.decode(): _entry(value) for name, value in pairs.items()}
-    except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-        reason = error if isinstance(error, InputError) else "its structure is broken"
-        raise InputError(f"{index_path} is not a whole TensorFlow index: {reason}") from error
     if header.get(1) != [1] or header.get(2, [0]) != [0]:
         raise InputError(f"{index_path}: expected one shard of little-endian data")
     expected = max((entry.offset + entry.size for entry in entries.values()), default=0)
@@ -72,7 +72,7 @@ def _table(data: bytes) -> dict[bytes, bytes]:
     """All pairs of a LevelDB table; its footer points at a block that points at the others."""
     footer = data[-FOOTER_BYTES:]
     if len(footer) < FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != TABLE_MAGIC:
-        raise InputError("it does not end as one")
+        raise ValueError("it does not end as one")
     start, size, at = _handle(footer, 0)
     _block(data, start, size)  # LevelDB's statistics: empty in TensorFlow, but checked
     start, size, _ = _handle(footer, at)
@@ -88,9 +88,9 @@ def _block(data: bytes, start: int, size: int) -> bytes:
     end = start + size
     kind, checksum = struct.unpack("<BI", data[end : end + BLOCK_TRAILER_BYTES])
     if masked_crc32c(data[start : end + 1]) != checksum:
-        raise InputError("the checksum of a block does not fit")
+        raise ValueError("the checksum of a block does not fit")
     if kind != 0:
-        raise InputError("it is compressed; TensorFlow writes checkpoints uncompressed")
+        raise ValueError("it is compressed; TensorFlow writes checkpoints uncompressed")
     return data[start:end]
 
 
@@ -103,6 +103,8 @@ def _pairs(block: bytes) -> list[tuple[bytes, bytes]]:
         shared, at = _varint(block, at)
         added, at = _varint(block, at)
         value_size, at = _varint(block, at)
+        if shared + added > NAME_BYTES:
+            raise ValueError(f"a name of {shared + added:,} bytes")
         key = key[:shared] + block[at : at + added]
         at += added + value_size
         pairs.append((key, block[at - value_size : at]))
@@ -140,7 +142,7 @@ def _fields(message: bytes) -> dict[int, list]:
         elif kind == 5:
             value, at = struct.unpack("<I", message[at : at + 4])[0], at + 4
         else:
-            raise InputError(f"a protocol buffer has a field of the unexpected kind {kind}")
+            raise ValueError(f"a protocol buffer has a field of the unexpected kind {kind}")
         fields.setdefault(tag >> 3, []).append(value)
     return fields
 
@@ -162,3 +164,5 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at
         shift += 7
+        if shift > 63:
+            raise ValueError("an integer of more than 64 bits")
