@@ -40,29 +40,30 @@ def read_table(text: str) -> Iterator[Row]:
     while at < len(text):
         end = _LINE.match(text, at).end()
         first = text[at:end]
-        if '"' in first:
-            row, end = _quoted_row(text, at, line)
+        if first.startswith('"') or '\t"' in first:  # elsewhere a quote is a character
+            row, end, line = _quoted_row(text, at, line)
         else:
             row = Row(line, first.split("\t"), [])
         yield row
-        line += 1 + len(_END.findall(text, at, end))
+        line += 1
         after = _END.match(text, end)
         at = after.end() if after else end
 
 
-def _quoted_row(text: str, at: int, line: int) -> tuple[Row, int]:
-    """Return the row that begins at `at`, and where it ends."""
-    row, start = Row(line, [], []), at
+def _quoted_row(text: str, at: int, line: int) -> tuple[Row, int, int]:
+    """Return the row that begins at `at`, where it ends and on which line."""
+    row = Row(line, [], [])
     while True:
         field = _FIELD.match(text, at)
         plain = field["plain"]
         if plain is None:
             quoted = next(field[g] for g in ("within", "lines", "tabs") if field[g] is not None)
             row.fields.append(quoted.replace('""', '"') + (field["rest"] or ""))
+            line += len(_END.findall(quoted))
         else:
             row.fields.append(plain)
             if plain.startswith('"'):
-                row.stray_quotes.append(line + len(_END.findall(text, start, at)))
+                row.stray_quotes.append(line)
         if not text.startswith("\t", field.end()):
-            return row, field.end()
+            return row, field.end(), line
         at = field.end() + 1
