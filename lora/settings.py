@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lora.inject import LoRAConfig
+from lora.injection import LoRAConfig
 from lora.patterns import Patterns
 from minigpt.errors import InputError, listed
 from minigpt.files import read_json

@@ -1,9 +1,9 @@
 """Linear layers by oneDNN, which PyTorch brings along for CPUs, in fp32 as well.
 
-For fp32 PyTorch itself takes MKL, which holds back on processors that are not Intel's: on AMD's with
-AVX-512, oneDNN does the same products in half the time. With AVX2 alone it is a little faster
-forward, and MKL half as fast again backward, where one of the matrices comes transposed. On Intel's
-it has not been measured.
+For fp32 PyTorch itself takes MKL, which holds back on processors that are not Intel's: on AMD's
+with AVX-512, oneDNN does the same products in half the time. With AVX2 alone it is a little faster
+forward, and MKL half as fast again backward, where one of the matrices comes transposed. On
+Intel's it has not been measured.
 """
 
 import torch
