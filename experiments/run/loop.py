@@ -103,12 +103,9 @@ class TrainingRun:
         self._restore()
         if self.epoch == 0:
             floors = self.task.floors("dev", generator=numpy_generator(self.config.seed, "floors"))
-            trained, total = trainable_parameters(self.policy)
-            self.folder.update(
-                parameters={"trained": trained, "total": total},
-                floors=floors,
-                ceilings=self.task.ceilings("dev"),
-            )
+            ceilings = self.task.ceilings("dev")
+            parameters = dict(zip(("trained", "total"), trainable_parameters(self.policy)))
+            self.folder.update(parameters=parameters, floors=floors, ceilings=ceilings)
             self._evaluate("untuned")
             self._next_epoch()
         for phase in self.plan.phases:
