@@ -24,6 +24,15 @@ class Options:
     """Nothing to choose."""
 
 
+@pytest.fixture(autouse=True)
+def as_a_shell_starts_us():
+    """No signal is ignored, as under nohup SIGHUP is."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_signal_is_an_interruption(number, code, begun, tmp_path, capsys):

@@ -96,5 +96,5 @@ def test_shakespeare_keeps_the_form():
 
 @pytest.mark.slow
 def test_the_dictionary_is_not_loaded_on_import():
-    code = "import pronouncing, tasks.form; assert pronouncing.lookup is None"
+    code = "import pronouncing, tasks.sonnet.form; assert pronouncing.lookup is None"
     subprocess.run([sys.executable, "-c", code], check=True)
