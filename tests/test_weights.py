@@ -1,6 +1,7 @@
 """Weights in three formats: equal to transformers' model, equal to each other, or refused."""
 
 import copy
+import hashlib
 import json
 import math
 import pickle
@@ -276,6 +277,17 @@ def test_a_preset_needs_no_configuration_beside_its_weights(hugging_face, monkey
 def test_a_changed_native_configuration_is_refused(native, change):
     edit_json(native / "config.json", **change)
     with pytest.raises(InputError, match="config.json was changed"):
+        load_pretrained(native)
+
+
+def test_a_native_configuration_leads_to_no_file_elsewhere(native, tmp_path):
+    (tmp_path / "secret").write_text("x")
+    values = json.loads((native / "config.json").read_text())
+    del values["config_sha256"]
+    values["files"] = {"../secret": hashlib.sha256(b"x").hexdigest()}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    (native / "config.json").write_text(json.dumps({**values, "config_sha256": digest}))
+    with pytest.raises(InputError, match="lists '../secret', which lies beside no model"):
         load_pretrained(native)
 
 

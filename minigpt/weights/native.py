@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from minigpt.companions import CONFIG, read_companions, write_companions
+from minigpt.companions import CONFIG, GENERATION, TOKENIZER, read_companions, write_companions
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.files import hash_file, read_bytes, read_json, reading, save_tensors, write_json
@@ -93,6 +93,8 @@ def _read_companions(folder: Path, hashes: dict[str, str] | None) -> dict[str, b
         return {n: c for n, c in read_companions(folder).items() if n != CONFIG}
     companions = {}
     for name, expected in hashes.items():
+        if name not in (THEIRS, GENERATION, *TOKENIZER):  # a path could lead anywhere
+            raise InputError(f"{folder / CONFIG} lists {name!r}, which lies beside no model")
         content = read_bytes(folder / name)
         if hashlib.sha256(content).hexdigest() != expected:
             raise InputError(f"{folder / name} was changed; expected the SHA-256 {expected}")

@@ -41,9 +41,11 @@ def load_pretrained(
 ) -> GPT:
     """Load a GPT by a preset's name, or from a file or a folder.
 
-    A folder or a `.safetensors` file may hold Hugging Face's format or ours, a folder also
-    OpenAI's TensorFlow checkpoint; the files themselves tell which. "verse" lies in the package;
-    the released sizes are downloaded once. A preset's name wins over a folder of that name, which
+    A folder or a `.safetensors` file may hold Hugging Face's format (in one file, or in shards with
+    an index) or ours, a folder also OpenAI's TensorFlow checkpoint; the files tell which. What lies
+    beside the weights, such as a tokenizer, stays with the model (`minigpt.companions`).
+
+    "verse" lies in the package; the released sizes are downloaded once. A preset's name wins over a folder of that name, which
     "./gpt2" reaches. Parameters come in `dtype` on `device`, writable and trainable; the model is
     in training mode, as any new module, with the given `dropout`.
 
@@ -74,11 +76,13 @@ def save_pretrained(
     format: str = "native",
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write `model.safetensors` and `config.json` into a folder, each whole or not at all.
+    """Write `model.safetensors`, `config.json` and the model's companions into a folder.
 
-    `format` is "native" (ours) or "hugging_face", which `transformers` reads. Weights are stored
-    in `dtype`, by default as the model has them. Raises InputError for a model that is not a plain
-    GPT, such as one with adapters, and when the folder cannot be written to.
+    Each file is written whole or not at all. `format` is "native" (ours, all of it under hashes) or
+    "hugging_face", which `transformers` reads: all that the model's config.json said is kept, and
+    tokenizer and generation_config.json are there too, with the tokenizer's own end-of-text.
+    Weights are stored in `dtype`, by default as the model has them. Raises InputError for a model
+    that is not a plain GPT, such as one with adapters, and when the folder cannot be written to.
     """
     if format not in SAVERS:
         raise InputError(f"format is {format!r}; expected one of {', '.join(SAVERS)}")
