@@ -329,10 +329,10 @@ def test_a_merge_that_tiktoken_would_make_otherwise_is_refused(tmp_path):
     edit(tmp_path, "tokenizer.json", change)
     edit(tmp_path, "config.json", lambda config: config.update(vocab_size=702))
     with pytest.raises(InputError, match="which cannot come about"):
-        get_tokenizer(GPT_with(tmp_path, 710))
+        get_tokenizer(model_with_tokenizer_of(tmp_path, 710))
 
 
-def GPT_with(folder, rows):
+def model_with_tokenizer_of(folder, rows):
     model = GPT(GPTConfig(vocab_size=rows, **SHAPE))
     model.companions = {"tokenizer.json": (folder / "tokenizer.json").read_bytes()}
     return model

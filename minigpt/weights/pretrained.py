@@ -45,9 +45,9 @@ def load_pretrained(
     an index) or ours, a folder also OpenAI's TensorFlow checkpoint; the files tell which. What lies
     beside the weights, such as a tokenizer, stays with the model (`minigpt.companions`).
 
-    "verse" lies in the package; the released sizes are downloaded once. A preset's name wins over a folder of that name, which
-    "./gpt2" reaches. Parameters come in `dtype` on `device`, writable and trainable; the model is
-    in training mode, as any new module, with the given `dropout`.
+    "verse" lies in the package; the released sizes are downloaded once. A preset's name wins over a
+    folder of that name, which "./gpt2" reaches. Parameters come in `dtype` on `device`, writable
+    and trainable; the model is in training mode, as any new module, with the given `dropout`.
 
     Raises InputError when there is no such model, and when its files are damaged, tampered with,
     not those of a GPT-2, or pickles, which are never read.
