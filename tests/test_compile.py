@@ -127,7 +127,9 @@ def test_norms_that_linears_read_are_rounded_as_they_are_written(monkeypatch):
     monkeypatch.setattr(fuse, "add_layer_norm", lambda *a: dtypes.append(a[-1]) or operator(*a))
     for adapters in (False, True):
         model = make_model(adapters)
-        minigpt.accelerate(model, lora.FUSED)  # as experiments compile it; plain adapters drop first
+        minigpt.accelerate(
+            model, lora.FUSED
+        )  # as experiments compile it; plain adapters drop first
         with torch.autocast("cpu", dtype=torch.bfloat16):
             hidden = minigpt.compile(model.hidden, "minigpt")(draw_ids())
         assert hidden.dtype == torch.float32  # as from eager
