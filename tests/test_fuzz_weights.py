@@ -260,6 +260,7 @@ def memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_damaged_files_are_refused_or_load_right(tmp_path, format, monkeypatch):
     make, check = FORMATS[format]
