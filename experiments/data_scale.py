@@ -7,6 +7,7 @@ from experiments.run.command import command_line
 from experiments.study.arms import Arm, Study, make_task
 from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
+from minigpt.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,14 @@ class DataScaleStudy(Study):
     name = "data-scale"
     title = "More data against more epochs"
     question = "SFT at an equal budget of steps: fewer examples are seen more often."
+
+    def check(self) -> None:
+        if len(set(self.shares)) < 2 or not all(0.001 <= share <= 1 for share in self.shares):
+            raise InputError(
+                f"--shares is {' '.join(map(str, self.shares)) or 'empty'}; expected two or more "
+                "different shares of the training examples, from 0.001 to 1"
+            )
+        super().check()
 
     @cached_property
     def sizes(self) -> list[int]:

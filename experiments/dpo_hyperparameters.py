@@ -45,7 +45,7 @@ class DPOHyperparametersStudy(Study):
         ]
 
     def arms(self) -> list[Arm]:
-        switch = self.early_switch if self.switch_epoch is None else self.switch_epoch
+        switch = self.handoff(self.switch_epoch)
         cells = [
             self.arm(name, switch_epoch=switch, beta=beta, dpo_learning_rate=rate)
             for beta, rate, name in self.heat_map()

