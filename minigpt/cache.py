@@ -12,6 +12,9 @@ SLOTS = 32  # by which a cache grows: new lengths need new kernels, and a copy o
 class KVCache:
     """The keys and values of what a model has read, so that it reads every token only once.
 
+    Without them a new token would cost a pass over all tokens before it; with them it costs reading
+    the keys and values, which is what limits it (Shazeer, 2019, arXiv 1911.02150, section 2.4).
+
     `model.hidden(ids, cache)` adds the ids to the rows and may be called again with what follows.
     Prompts of several lengths are padded on the right and `truncate` then forgets the pads, so
     that each row goes on at the very positions that it would have alone.
