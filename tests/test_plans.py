@@ -24,6 +24,7 @@ def refused(command, arguments, folder, capsys) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["-1", "0", "nan", "inf", "1e300", "many"])
 @pytest.mark.parametrize("option", SHARED)
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.__name__)

@@ -158,6 +158,7 @@ def test_an_unfrozen_weight_gets_a_gradient(method, fast):
 # Compilers
 
 
+@pytest.mark.slow
 @both
 @everywhere
 def test_torch_compile(method, fast):
