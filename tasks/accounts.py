@@ -1,10 +1,7 @@
 """What became of the rows of a file: each is used or left out, and both are told."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-NAMED = 5  # of many places, those that a sentence names
 
 
 @dataclass
@@ -35,10 +32,3 @@ class FileAccount:
             "skipped": dict(self.skipped),
             "notes": self.notes,
         }
-
-
-def some(places: Sequence[object]) -> str:
-    """Return places as text, the first few and how many more there are."""
-    named = ", ".join(str(place) for place in places[:NAMED])
-    more = len(places) - NAMED
-    return f"{named} and {more:,} more" if more > 0 else named

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minigpt.download import cache_folder, fetch
-from minigpt.errors import InputError
-from tasks.accounts import FileAccount, some
+from minigpt.errors import InputError, listed
+from tasks.accounts import FileAccount
 from tasks.paraphrase.table import Row, read_table
 from tasks.text import read_text
 
@@ -101,7 +101,7 @@ def read_pairs(path: Path) -> tuple[list[QuestionPair], FileAccount]:
     if stray:
         account.notes.append(
             f"a double quote that opens a field and closes nowhere is read as a character: "
-            f"line {some(stray)}"
+            f"line {listed(stray)}"
         )
     if not pairs:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in account.skipped.items()) or "none"
@@ -126,7 +126,7 @@ def _columns(path: Path, header: list[str]) -> list[int]:
     expected = " or ".join(", ".join(names) for names in QUESTION_COLUMNS)
     shown = [repr(name[:LONGEST_SHOWN])[1:-1] for name in header]  # control characters escaped
     raise InputError(
-        f"{path}, line 1: the columns are {some(shown) or 'none at all'}; "
+        f"{path}, line 1: the columns are {listed(shown) or 'none at all'}; "
         f"expected {expected}, each with {LABEL_COLUMN}, separated by tabs"
     )
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from minigpt.errors import InputError
-from tasks.accounts import FileAccount, some
+from minigpt.errors import InputError, listed
+from tasks.accounts import FileAccount
 from tasks.text import read_text
 
 LINES = 14
@@ -115,7 +115,7 @@ def _read_file(path: Path) -> tuple[dict[int, list[str]], FileAccount]:
     if title:
         account.notes.append(f"{title:,} lines above the first number are read as a title")
     if odd := _odd_lengths(sonnets):
-        account.notes.append(f"not {LINES} lines long, yet used: {some(odd)}")
+        account.notes.append(f"not {LINES} lines long, yet used: {listed(odd)}")
     return sonnets, account
 
 
@@ -128,8 +128,8 @@ def _check(path: Path, sonnets: dict[int, list[str]], repeated: list[str]) -> No
         )
     if repeated:
         odd = _odd_lengths(sonnets)
-        cut = f", and not {LINES} lines long: {some(odd)}" if odd else ""
-        raise InputError(f"{path}, {some(repeated)}{cut}; expected each number once")
+        cut = f", and not {LINES} lines long: {listed(odd)}" if odd else ""
+        raise InputError(f"{path}, {listed(repeated)}{cut}; expected each number once")
     for number, lines in sonnets.items():
         if len(lines) <= GIVEN_LINES:
             raise InputError(
