@@ -155,6 +155,16 @@ class GPT(nn.Module):
         """Hidden states (..., C) to logits (..., V), with the token embedding as the matrix."""
         return F.linear(hidden, self.wte.weight)
 
+    def log_prob(self, hidden: Tensor, target: Tensor, *, even: bool = False) -> Tensor:
+        """Return log p(target) in nats of the token after each state: (P, C), (P,) -> (P,).
+
+        The log-softmax is taken in fp32 (or better) whatever the model computes in. `even` is a
+        hint for faster classes: a loss will weigh all P alike.
+        """
+        logits = self.head(hidden)  # (P, V)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return -F.cross_entropy(logits, target, reduction="none")
+
     def forward(self, ids: Tensor) -> Tensor:
         """Token numbers (B, T) to logits (B, T, V)."""
         return self.head(self.hidden(ids))

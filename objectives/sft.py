@@ -24,4 +24,5 @@ class SFT:
         return batch.counts
 
     def __call__(self, model: GPT, batch: Batch) -> ExampleLosses:
-        return ExampleLosses(sft_loss(sequence_logps(model, batch), batch.counts), metrics={})
+        logps = sequence_logps(model, batch, even=True)  # (N,)
+        return ExampleLosses(sft_loss(logps, batch.counts), metrics={})

@@ -15,7 +15,7 @@ from minigpt.fast.fallback import Fast, ordinary
 # What TorchInductor calls for a linear layer on a CPU; it has no public name.
 _AVAILABLE = torch.backends.mkldnn.is_available()
 _ONEDNN = torch.ops.mkldnn._linear_pointwise if _AVAILABLE else None
-_BACKWARD = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # gradients by it, too
+_AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # gradients by it, too
 _BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not by every processor
 
 
@@ -62,7 +62,7 @@ def pack(W: Tensor) -> Tensor | None:
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
     """Return a b, as torch.mm: (N, K) and (K, M) -> (N, M). For gradients by hand; it has none."""
-    return _forward(a, b.T, None) if _BACKWARD and _by_onednn(a, b) else a @ b
+    return _forward(a, b.T, None) if _AVX512 and _by_onednn(a, b) else a @ b
 
 
 def addmm(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -70,7 +70,8 @@ def addmm(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     The result may take the place of y, which must not be used again.
     """
-    return _ONEDNN.binary(a, y, b.T, None, "add") if _by_onednn(a, b) else y.addmm_(a, b)
+    fused = _AVX512 and _by_onednn(a, b)
+    return _ONEDNN.binary(a, y, b.T, None, "add") if fused else y.addmm_(a, b)
 
 
 def _by_onednn(x: Tensor, W: Tensor) -> bool:

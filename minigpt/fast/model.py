@@ -5,19 +5,26 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from minigpt.fast.fallback import Fast
+from minigpt.fast.fallback import Fast, ordinary
+from minigpt.fast.head import log_prob, pays
 from minigpt.fast.linear import FastLinear, linear, pack
 from minigpt.model import GPT
 
 
 class FastGPT(GPT, Fast):
-    """A GPT whose head is a `linear`, and whose bf16 weights are kept laid out while it samples."""
+    """A GPT whose head is a `linear`, in chunks for log-probs, its bf16 weights laid out to sample."""
 
     plain = GPT
     packed: Tensor | None = None  # wte's weight, as in FastLinear
 
     def head(self, hidden: Tensor) -> Tensor:
         return linear(hidden, self.wte.weight, None, self.packed)
+
+    def log_prob(self, hidden: Tensor, target: Tensor, *, even: bool = False) -> Tensor:
+        W = self.wte.weight
+        if not (pays(hidden, W, even) and ordinary(hidden, W)):
+            return super().log_prob(hidden, target, even=even)
+        return log_prob(hidden, W, target, even)
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
