@@ -11,6 +11,7 @@ from lora.injection import (
     lora_layers,
     merge,
     trainable_parameters,
+    unload,
     unmerge,
 )
 from lora.layer import LoRALinear
@@ -28,5 +29,6 @@ __all__ = [
     "merge",
     "save_adapter",
     "trainable_parameters",
+    "unload",
     "unmerge",
 ]

@@ -10,7 +10,7 @@ from torch import nn
 
 from lora.dora import DoRALinear
 from lora.layer import LoRALinear
-from minigpt.errors import InputError
+from minigpt.errors import InputError, listed
 
 # Full names, since a bare `c_proj` would hit the attention's and the MLP's alike.
 _ATTENTION = ("h.*.attn.c_attn", "h.*.attn.c_proj")
@@ -174,6 +174,24 @@ def unmerge(model: nn.Module) -> None:
     """Give every base its own weight back, bit for bit. RuntimeError if one is not merged."""
     for layer in adapted_layers(model).values():
         layer.unmerge()
+
+
+def unload(model: nn.Module) -> None:
+    """Take merged adapters off, for good: plain layers again, which compute exactly the same.
+
+    Each layer's base, with the correction in its weight, takes the layer's place; it is the plain
+    class or the fast one that `minigpt.accelerate` has made of it. All parameters can be trained
+    again, as in a model that was never adapted. Raises RuntimeError, and changes nothing, if an
+    adapter is not merged.
+    """
+    layers = adapted_layers(model)
+    if left := [name for name, layer in layers.items() if not layer.merged]:
+        raise RuntimeError(
+            f"the adapters of {listed(left, 3)} are not merged; expected merge(model) before"
+        )
+    for name, layer in layers.items():
+        model.set_submodule(name, layer.base)
+    model.requires_grad_(True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import lora
+from minigpt import accelerate, load_pretrained, save_pretrained
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
 
@@ -244,3 +245,40 @@ def test_illegal_states_are_refused():
     with pytest.raises(RuntimeError, match="cannot be disabled"), lora.disabled(model):
         pass
     assert all(x.merged and x.enabled for x in lora.lora_layers(model).values())
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("accelerated", [False, True])
+@torch.no_grad()
+def test_unload_leaves_a_plain_model_that_computes_exactly_the_same(accelerated, dora, tmp_path):
+    model, plain = make_adapted(rank=4, dora=dora), make_gpt()
+    if accelerated:
+        accelerate(model, lora.FUSED)
+        accelerate(plain, lora.FUSED)
+    with pytest.raises(RuntimeError, match=r"h\.0\.attn\.c_attn.*5 more are not merged"):
+        lora.unload(model)
+    assert len(lora.lora_layers(model)) == 8
+    lora.merge(model)
+    merged = model(ids())
+    lora.unload(model)
+    assert torch.equal(model(ids()), merged)
+    assert (merged - plain(ids())).abs().max() > 1e-2
+    types = [(name, type(module)) for name, module in model.named_modules()]
+    assert types == [(name, type(module)) for name, module in plain.named_modules()]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    save_pretrained(model, tmp_path)  # which takes nothing but a plain GPT
+    loaded = load_pretrained(tmp_path).eval()
+    assert torch.equal(loaded.h[0].attn.c_attn.weight, model.h[0].attn.c_attn.weight)
+    assert_close(loaded(ids()), merged)
+    lora.inject(model, lora.LoRAConfig(2))  # as a model that was never adapted
+    assert torch.equal(model(ids()), merged)
+
+
+def test_unload_refuses_a_model_without_adapters_and_one_half_merged():
+    with pytest.raises(RuntimeError, match="no LoRA adapters"):
+        lora.unload(make_gpt())
+    model = make_adapted(rank=4)
+    lora.lora_layers(model)[FC].merge()
+    with pytest.raises(RuntimeError, match="are not merged"):
+        lora.unload(model)
+    assert len(lora.lora_layers(model)) == 8
