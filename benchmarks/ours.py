@@ -23,6 +23,7 @@ from benchmarks.job import (
 from experiments.run.memory import keep_freed_memory
 from experiments.run.policy import make_policy
 from experiments.run.reference_cache import REFERENCE_BATCH
+from experiments.run.source import find_source
 from experiments.run.training import autocast, make_optimizer, train
 from lora import LoRAConfig
 from minigpt import GPT, accelerate, generate, load_pretrained
@@ -44,7 +45,7 @@ Examples = list[dict[str, list[int]]]
 def measure_training(job: Job, launched: float) -> dict:
     """Seconds of each counted step, and what came before the first of all."""
     model, _ = make_policy(
-        str(job.model),
+        find_source(job.model),
         dropout=0.0,
         device=job.device,
         precision=job.precision,

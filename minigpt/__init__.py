@@ -1,5 +1,7 @@
 """A GPT-2 to read, load, run and change; nothing here knows about training."""
 
+import importlib
+
 from minigpt.cache import KVCache
 from minigpt.config import PRESETS, GPTConfig
 from minigpt.fast.compiling import compile, compile_model
@@ -21,6 +23,18 @@ __all__ = [
     "generate",
     "get_tokenizer",
     "load_pretrained",
+    "load_run",
     "pretrained_config",
     "save_pretrained",
 ]
+
+
+def __getattr__(name: str):
+    """Hand on `experiments.load_run`, which people look for beside `load_pretrained`.
+
+    A run is made of packages that stand on this one, so it is imported when it is asked for (PEP
+    562) and not before: whoever only wants the model loads nothing else.
+    """
+    if name == "load_run":
+        return importlib.import_module("experiments").load_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,17 @@
-"""What all tests share: how an oracle library is imported."""
+"""What several test modules share: how an oracle library is imported, and a run to look at."""
 
 import importlib
 import os
+from pathlib import Path
 
 import pytest
+import torch
+
+from experiments import handoff
+from experiments.run.config import make_config
+from minigpt import GPT, GPTConfig, save_pretrained
+
+CASES = Path(__file__).parent / "cases"  # files of every odd shape, made up
 
 
 def oracle(name: str):
@@ -15,3 +23,36 @@ def oracle(name: str):
     if os.environ.get("CI"):
         return importlib.import_module(name)
     return pytest.importorskip(name)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory) -> Path:
+    """A model of two layers with the verse model's vocabulary."""
+    shape = GPTConfig(vocab_size=16384, n_positions=256, n_layer=2, n_head=2, n_embd=16)
+    folder = tmp_path_factory.mktemp("small") / "model"
+    save_pretrained(GPT(shape, generator=torch.Generator().manual_seed(0)), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lora_run(small_model, tmp_path_factory) -> Path:
+    """A finished run of LoRA on a few question pairs: SFT, then DPO. Not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "lora"
+    handoff.run(
+        make_config(
+            task="paraphrase",
+            data=str(CASES / "quora-unlabelled-test"),
+            model=str(small_model),
+            out=folder,
+            parameterization="lora",
+            epochs=2,
+            switch_epoch=1,
+            train_examples=32,
+            dev_examples=8,
+            sft_learning_rate=0.05,  # for the adapters to show in the logits
+            dpo_learning_rate=0.02,
+            batch_size=16,
+            device="cpu",
+        )
+    )
+    return folder

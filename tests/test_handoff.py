@@ -22,6 +22,7 @@ from experiments.run.config import Config, flat_options, identity, make_config
 from experiments.run.contents import contents_of
 from experiments.run.plan import with_defaults
 from experiments.run.policy import make_policy
+from experiments.run.source import Source
 from experiments.study.runner import finished as study_finished
 from lora import LoRAConfig
 from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
@@ -467,7 +468,7 @@ def test_adapters_are_no_part_of_the_base_weights():
     shape = {"dropout": 0.0, "device": "cpu", "precision": "fp32", "compile": "eager"}
     seeds = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     one, other = (
-        make_policy("verse", lora=LoRAConfig(rank=2, dora=True), generator=g, **shape)[0]
+        make_policy(Source("verse"), lora=LoRAConfig(rank=2, dora=True), generator=g, **shape)[0]
         for g in seeds
     )
     task = get_task("sonnet")

@@ -7,6 +7,7 @@ import torch
 from experiments.run.policy import make_policy
 from experiments.run.schedule import Phase, handoff_phases, warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
+from experiments.run.source import Source
 from experiments.run.training import make_optimizer, train, trainable
 from lora import LoRAConfig, inject, lora_layers
 from minigpt import GPT, GPTConfig
@@ -231,7 +232,7 @@ def test_frozen_weights_kept_in_bf16_are_those_of_autocast():
 
     def trained(precision: str) -> list[torch.Tensor]:
         policy, adapted = make_policy(
-            "verse",
+            Source("verse"),
             dropout=0.0,
             device="cpu",
             lora=LoRAConfig(4),

@@ -33,7 +33,10 @@ class Config:
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
     model: str = "verse"
-    """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder."""
+    """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder: of
+    weights, of a run (its best policy; RUN/last and RUN/reference are others) or of adapters."""
+    base: str | None = None
+    """The model that the adapters in --model belong to; None: the one that they name."""
     parameterization: Literal["full", "lora"] = "full"
     """Train all weights, or LoRA adapters beside frozen weights."""
     lora: LoRAFlags = field(default_factory=make_lora)
@@ -129,6 +132,8 @@ def identity(config: Config) -> dict:
     values = {name: v for name, v in flat_options(config).items() if name not in NOT_IDENTITY}
     if not values["rank_stabilised"]:
         del values["rank_stabilised"]
+    if values["base"] is None:
+        del values["base"]
     if values["target_margin"] == PREFERENCE_OPTIONS[values["loss"]].get("target_margin"):
         values["target_margin"] = None
     return json.loads(json.dumps(values, default=str))  # paths to text, tuples to lists

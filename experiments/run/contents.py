@@ -24,7 +24,7 @@ def read_task(config: Config) -> Task:
 
 def contents_of(task: Task, policy: GPT) -> dict[str, str]:
     """Return the SHA-256 of the data and of the base weights that a run starts from."""
-    return {"data": data_hash(task), "weights": _base_hash(policy)}
+    return {"data": data_hash(task), "weights": base_hash(policy)}
 
 
 def data_hash(task: Task) -> str:
@@ -38,11 +38,17 @@ def data_hash(task: Task) -> str:
     return digest.hexdigest()
 
 
-def _base_hash(policy: GPT) -> str:
-    """Return a SHA-256 over the weights without adapters, which are drawn anew from the seed."""
-    state = policy.state_dict()
+def base_hash(policy: GPT, precision: str | None = "fp32") -> str:
+    """Return a SHA-256 over the weights without adapters, which are drawn anew from the seed.
+
+    A policy in fp32 is taken as a run in `precision` keeps it: in "bf16" that is the type of the
+    weights that have adapters beside them (`make_policy`).
+    """
+    state = {name: w for name, w in policy.state_dict().items() if ".lora_" not in name}
+    if precision == "bf16":
+        state = {name: w.bfloat16() if ".base." in name else w for name, w in state.items()}
     digest = hashlib.sha256()
-    feed_tensors(digest, {name: state[name] for name in state if ".lora_" not in name})
+    feed_tensors(digest, state)
     return digest.hexdigest()
 
 

@@ -52,7 +52,7 @@ def run(config: Config) -> Result | None:
     task = read_task(config)
     account = account_for(task)
     policy, adapted = make_policy(
-        config.model,
+        plan.source,
         dropout=config.dropout,
         device=config.device,
         lora=plan.lora,

@@ -9,6 +9,7 @@ from experiments.run.bounds import check_bounds, flag
 from experiments.run.config import Config, flat_options, run_name
 from experiments.run.flags import LORA_FLAGS
 from experiments.run.schedule import Phase, handoff_phases
+from experiments.run.source import Source, find_source
 from experiments.run.training import check_lora_plus
 from lora import LoRAConfig
 from minigpt import pretrained_config
@@ -23,6 +24,7 @@ class RunPlan:
     """A run's options, checked and complete, and what follows from them."""
 
     config: Config  # every None that has a default is filled in
+    source: Source  # the weights that it starts from
     lora: LoRAConfig | None  # the adapters' shape; None where all weights are trained
     preference: PreferenceConfig  # the loss after the handoff
     phases: tuple[Phase, ...]
@@ -37,7 +39,8 @@ def resolve(config: Config) -> RunPlan:
     _check_names(config)
     _check_adapters(config)
     check_bounds(flat_options(config))
-    config = _fill_in(config)
+    source = find_source(config.model, config.base)
+    config = _fill_in(config, source)
     phases = handoff_phases(
         config.epochs,
         config.switch_epoch,
@@ -45,7 +48,7 @@ def resolve(config: Config) -> RunPlan:
         dpo_learning_rate=config.dpo_learning_rate,
     )
     lora = config.lora if config.parameterization == "lora" else None
-    return RunPlan(config, lora, config.preference, phases)
+    return RunPlan(config, source, lora, config.preference, phases)
 
 
 def with_defaults(config: Config) -> Config:
@@ -53,13 +56,13 @@ def with_defaults(config: Config) -> Config:
     return resolve(config).config
 
 
-def _fill_in(config: Config) -> Config:
+def _fill_in(config: Config, source: Source) -> Config:
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     task = TASKS[config.task]
     rates = task.learning_rates[config.parameterization]
     # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
-    scale = TUNED_WIDTH / pretrained_config(config.model).n_embd
+    scale = TUNED_WIDTH / pretrained_config(source.weights).n_embd
     defaults = {
         "batch_size": task.batch_size,
         "sft_learning_rate": rates.sft * scale,

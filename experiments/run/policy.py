@@ -4,12 +4,13 @@ from pathlib import Path
 
 import torch
 
+from experiments.run.source import Source, load_source
 from lora import FUSED, LoRAConfig, inject, load_adapter, lora_layers, save_adapter
-from minigpt import GPT, accelerate, load_pretrained, save_pretrained
+from minigpt import GPT, PRESETS, accelerate, load_pretrained, save_pretrained
 
 
 def make_policy(
-    model: str,
+    source: Source,
     *,
     dropout: float,
     device: str,
@@ -20,11 +21,12 @@ def make_policy(
 ) -> tuple[GPT, list[str]]:
     """A pretrained model, and the names of the layers that got LoRA adapters (none without).
 
+    Adapters that the source has are merged, and new ones stand beside the sum.
     In "bf16" the frozen weights beside adapters are kept in bf16. Autocast would round them all
     the same, but anew in every forward, and it keeps no copy of what is not trained. `compile` is a
     backend of `minigpt.compile`.
     """
-    policy = load_pretrained(model, dropout=dropout, device=device)
+    policy = load_source(source, dropout=dropout, device=device)
     adapted = inject(policy, lora, generator=generator) if lora else []
     if precision == "bf16":
         for layer in lora_layers(policy).values():
@@ -34,9 +36,14 @@ def make_policy(
 
 
 def save_policy(policy: GPT, folder: Path, *, base_model_name: str) -> None:
-    """Keep what training made: the adapters in PEFT's format, or else all weights in ours."""
+    """Keep what training made: the adapters in PEFT's format, or else all weights in ours.
+
+    Adapters name their base by an absolute path where it is one, as it is looked for from anywhere.
+    """
     if lora_layers(policy):
-        save_adapter(policy, folder, base_model_name=base_model_name)
+        name = base_model_name
+        name = name if name in PRESETS else str(Path(name).absolute())
+        save_adapter(policy, folder, base_model_name=name)
     else:
         save_pretrained(policy, folder)
 

@@ -31,6 +31,8 @@ def print_summary(
         f"model      {config.model}: {total:,} parameters, {trained:,} trained "
         f"({100 * trained / total:.2f} %), {config.precision} on {config.device}"
     )
+    if str(plan.source) != config.model:
+        print(f"start      {plan.source}")
     if adapted:
         print(f"adapters   rank {plan.lora.rank} on {len(adapted)} layers: {', '.join(adapted)}")
     order = numpy_generator(config.seed, "data order", 1)
