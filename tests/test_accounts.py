@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments import handoff
-from experiments.run import loop
+from experiments.run import training_run
 from experiments.run.config import make_config
 from experiments.run.reading import account_for, account_lines
 from minigpt import GPT, GPTConfig, save_pretrained
@@ -257,7 +257,7 @@ def test_the_account_is_printed_and_recorded(model, tmp_path, capsys):
 def test_a_bad_test_file_fails_before_anything_is_trained(
     model, tmp_path, text, message, monkeypatch
 ):
-    monkeypatch.setattr(loop.TrainingRun, "train", lambda self: pytest.fail("it trains"))
+    monkeypatch.setattr(training_run.TrainingRun, "train", lambda self: pytest.fail("it trains"))
     data = tmp_path / "data"
     shutil.copytree(CASES / "sonnets-own-from-155", data)
     (data / "TRUE_sonnets_held_out.txt").write_text(text)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import handoff
-from experiments.run import loop
+from experiments.run import training_run
 from experiments.run.checkpoint import read_progress
 from experiments.run.config import Config, flat_options, identity, make_config
 from experiments.run.contents import contents_of
@@ -270,8 +270,8 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     finished, model, tmp_path, monkeypatch
 ):
     """With a checkpoint after every step, an interrupt in the middle of DPO loses no step."""
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    real, calls = loop.save_checkpoint, []
+    monkeypatch.setattr(training_run, "CHECKPOINT_SECONDS", 0.0)
+    real, calls = training_run.save_checkpoint, []
 
     def interrupted(*arguments):
         real(*arguments)
@@ -281,12 +281,12 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
         if len(calls) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_checkpoint", interrupted)
+    monkeypatch.setattr(training_run, "save_checkpoint", interrupted)
     with pytest.raises(KeyboardInterrupt):
         handoff.run(config(model, tmp_path / "run"))
     assert calls[-1]["epoch"] == 2 and calls[-1]["done"] == 2
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    monkeypatch.setattr(loop, "save_checkpoint", real)
+    monkeypatch.setattr(training_run, "save_checkpoint", real)
     result = handoff.run(config(model, tmp_path / "run", resume=True))
     once = load_file(finished.folder / "last" / "model.safetensors")
     twice = load_file(result.folder / "last" / "model.safetensors")
@@ -298,7 +298,7 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
 def test_a_signal_waits_for_the_step_and_its_checkpoint(
     finished, model, tmp_path, monkeypatch, capsys, steps
 ):
-    real = loop.train
+    real = training_run.train
 
     def signalled(*arguments, **options):
         for number, metrics in enumerate(real(*arguments, **options), 1):
@@ -306,14 +306,14 @@ def test_a_signal_waits_for_the_step_and_its_checkpoint(
                 os.kill(os.getpid(), signal.SIGTERM)  # while the step is taken
             yield metrics
 
-    monkeypatch.setattr(loop, "train", signalled)
+    monkeypatch.setattr(training_run, "train", signalled)
     arguments = flags(config(model, tmp_path / "run"))
     with pytest.raises(SystemExit) as exit:
         handoff.main(arguments)
     assert exit.value.code == 143 and "--resume goes on" in capsys.readouterr().err
     progress = read_progress(tmp_path / "run" / "checkpoint.safetensors")
     assert (progress["epoch"], progress["done"], progress["step"]) == (1, steps, steps)
-    monkeypatch.setattr(loop, "train", real)
+    monkeypatch.setattr(training_run, "train", real)
     handoff.main([*arguments, "--resume"])
     once = load_file(finished.folder / "last" / "model.safetensors")
     twice = load_file(tmp_path / "run" / "last" / "model.safetensors")
@@ -429,7 +429,7 @@ def interrupted(model, questions, tmp_path, monkeypatch) -> Config:
     def stop(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.TrainingRun, "train", stop)
+    monkeypatch.setattr(training_run.TrainingRun, "train", stop)
     with pytest.raises(KeyboardInterrupt):
         handoff.run(of)
     return replace(of, resume=True)
@@ -502,13 +502,13 @@ def test_a_log_with_holes_is_not_resumed(finished, model, tmp_path, damage, mess
 def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(
     model, tmp_path, monkeypatch, capsys
 ):
-    real = loop.train
+    real = training_run.train
 
     def diverging(*arguments, **options):
         for number, metrics in enumerate(real(*arguments, **options)):
             yield metrics | ({"loss": torch.tensor(float("nan"))} if number == 1 else {})
 
-    monkeypatch.setattr(loop, "train", diverging)
+    monkeypatch.setattr(training_run, "train", diverging)
     with pytest.raises(SystemExit) as exit:
         handoff.main(flags(config(model, tmp_path / "run")))
     error = capsys.readouterr().err

@@ -1,44 +1,19 @@
-"""One run from its options to its report: SFT, the handoff, DPO, and the evaluations between."""
-
-import time
-from itertools import islice
+"""One run from its options to its result: `run` prepares, and `TrainingRun` trains."""
 
 import torch
-from torch.optim import AdamW
-from tqdm import tqdm
 
-from experiments.run.checkpoint import save_checkpoint
 from experiments.run.config import Config, identity
 from experiments.run.contents import contents_of, read_task
-from experiments.run.data import PhaseData, dpo_data, sft_data
-from experiments.run.evaluation import (
-    best_epoch,
-    check_evaluated,
-    describe,
-    evaluate,
-    evaluations,
-    save_statistics,
-)
-from experiments.run.folder import RunFolder, open_run
-from experiments.run.handover import hand_over, load_pairs
-from experiments.run.interruption import Interruption, signals_wait
-from experiments.run.plan import RunPlan, resolve
-from experiments.run.policy import make_policy, restore_policy, save_policy
+from experiments.run.data import sft_data
+from experiments.run.folder import open_run
+from experiments.run.plan import resolve
+from experiments.run.policy import make_policy
 from experiments.run.reading import account_for
-from experiments.run.report import epoch_line, print_summary, write_report
+from experiments.run.report import print_summary
 from experiments.run.result import Result
-from experiments.run.schedule import Phase, warmup_cosine
-from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
-from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
-from lora import trainable_parameters
-from minigpt import GPT, get_tokenizer
-from minigpt.files import make_folder
-from tasks import Task
-
-CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
-WARMUP = 0.1  # of a phase's steps
-MAX_GRAD_NORM = 1.0
-PROGRESS = ("epoch", "done", "step", "seconds")  # of a TrainingRun, kept in its checkpoints
+from experiments.run.seeds import torch_generator, torch_seed
+from experiments.run.training_run import TrainingRun
+from minigpt import get_tokenizer
 
 
 def run(config: Config) -> Result | None:
@@ -75,176 +50,3 @@ def run(config: Config) -> Result | None:
         training = TrainingRun(plan, task, policy, folder, sft=data)
         training.train()
         return training.finish()
-
-
-class TrainingRun:
-    """One run: the policy, its optimizer, and how far they are."""
-
-    def __init__(
-        self, plan: RunPlan, task: Task, policy: GPT, folder: RunFolder, *, sft: PhaseData
-    ):
-        self.plan = plan
-        self.config = plan.config
-        self.task = task
-        self.policy = policy
-        self.folder = folder
-        self.sft = sft
-        self.tokenizer = get_tokenizer(policy)
-        self.optimizer = self._fresh_optimizer()
-        self.epoch = 0  # at work in this epoch; 0 is the evaluation before any training
-        self.done = 0  # steps done in it
-        self.step = 0  # steps done in all
-        self.seconds = 0.0  # spent on the epoch at work
-        self.epochs: list[dict] = []  # the evaluations so far
-        self.saved_at = time.monotonic()
-
-    def train(self) -> None:
-        """Go through the phases from wherever the run is."""
-        self._restore()
-        if self.epoch == 0:
-            floors = self.task.floors("dev", generator=numpy_generator(self.config.seed, "floors"))
-            ceilings = self.task.ceilings("dev")
-            parameters = dict(zip(("trained", "total"), trainable_parameters(self.policy)))
-            self.folder.update(parameters=parameters, floors=floors, ceilings=ceilings)
-            self._evaluate("untuned")
-            self._next_epoch()
-        for phase in self.plan.phases:
-            if self.epoch > phase.last:
-                continue
-            if self.epoch == phase.first and self.done == 0:
-                self._begin(phase)
-            data = self.sft if phase.objective == "sft" else self._dpo_data()
-            while self.epoch <= phase.last:
-                self._train_epoch(phase, data)
-                if self._is_evaluated(self.epoch):
-                    self._evaluate(phase.objective)
-                self._next_epoch()
-
-    def finish(self) -> Result:
-        """Score the best epoch's weights on test, once, and write the report."""
-        best = best_epoch(self.epochs, self.task.headline)
-        restore_policy(self.policy, self.folder.path / "best")
-        scored = "test" in self.task.scored_splits
-        test = self._score("test", f"test-{best['epoch']:02}") if scored else None
-        self.folder.update(best=best, last=self.epochs[-1], test=test)
-        result = Result(self.folder.path, self.epochs, best, test, self.folder.record["floors"])
-        write_report(result, self.folder, self.task)
-        return result
-
-    def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
-        """Train to the end of the epoch at work."""
-        config, now = self.config, time.monotonic()
-        per_epoch = data.steps_per_epoch(config.batch_size)
-        total = per_epoch * phase.epochs
-        first = per_epoch * (self.epoch - phase.first) + self.done
-        order = numpy_generator(config.seed, "data order", self.epoch)
-        steps = train(
-            self.policy,
-            self.optimizer,
-            islice(data.steps(config.batch_size, config.accumulation, order), self.done, None),
-            data.objective,
-            learning_rates=[
-                warmup_cosine(step, total, peak=phase.learning_rate, warmup=round(WARMUP * total))
-                for step in range(first, total)
-            ],
-            dropout=phase.dropout,
-            precision=config.precision,
-            max_grad_norm=MAX_GRAD_NORM,
-        )
-        title = f"epoch {self.epoch}/{config.epochs} {phase.objective}"
-        progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False, disable=None)
-        with signals_wait() as noted:
-            for metrics in progress:
-                self.done, self.step = self.done + 1, self.step + 1
-                self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
-                self.folder.log(step=self.step, epoch=self.epoch, phase=phase.objective, **metrics)
-                if self.step % LOSS_EVERY == 0:
-                    progress.set_postfix(loss=f"{metrics['loss']:.3f}")
-                # Not after the last step: the epoch's end saves, once it is evaluated.
-                if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
-                    self._save()
-                if noted:
-                    self._save()
-                    raise Interruption(noted[0])
-        self.folder.flush()  # which waits for the device, and stops a run that has diverged
-        check_weights(self.policy)  # before they are evaluated
-        self.seconds += time.monotonic() - now
-
-    def _begin(self, phase: Phase) -> None:
-        """A fresh optimizer; for DPO also the reference and the preference pairs."""
-        self.optimizer = self._fresh_optimizer()
-        if phase.objective == "dpo":
-            epoch = phase.first - 1
-            hand_over(self.config, self.task, self.policy, self.tokenizer, self.folder, epoch=epoch)
-
-    def _fresh_optimizer(self) -> AdamW:
-        decay, lora_plus = self.config.weight_decay, self.config.lora_plus
-        return make_optimizer(self.policy, weight_decay=decay, lora_plus=lora_plus)
-
-    def _dpo_data(self) -> PhaseData:
-        config, handoff = self.config, self.folder.record["reference"]
-        return dpo_data(
-            load_pairs(self.folder.path / "pairs.jsonl", handoff),
-            self.task,
-            self.tokenizer,
-            self.policy,
-            reference=handoff["weights"],
-            precision=config.precision,
-            folder=self.folder.path,
-            preference=self.plan.preference,
-        )
-
-    def _evaluate(self, phase: str) -> None:
-        """Score the policy on dev, log it, and keep the weights if no epoch was better."""
-        started = time.monotonic()
-        scored = self._score("dev", f"dev-{self.epoch:02}")
-        record = {
-            "step": self.step,
-            "epoch": self.epoch,
-            "phase": phase,
-            "split": "dev",
-            "seconds": round(self.seconds, 3),
-            "evaluation_seconds": round(time.monotonic() - started, 3),
-            **scored,
-        }
-        self.folder.log(**record)
-        self.epochs.append(record)
-        if self.epoch and best_epoch(self.epochs, self.task.headline) is record:
-            save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
-        print(epoch_line(record, self.config.epochs, self.task), flush=True)
-
-    def _score(self, split: str, name: str) -> dict:
-        config = self.config
-        evaluation = evaluate(
-            self.policy, self.task, split, seed=config.seed, precision=config.precision
-        )
-        folder = make_folder(self.folder.path / "evaluations")
-        save_statistics(folder / f"{name}.safetensors", evaluation.metrics)
-        return describe(evaluation, seed=config.seed)
-
-    def _next_epoch(self) -> None:
-        self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
-        if self.epoch > self.config.epochs:
-            save_policy(self.policy, self.folder.path / "last", base_model_name=self.config.model)
-        self._save()
-
-    def _save(self) -> None:
-        self.folder.update()  # first: a checkpoint counts on all lines of the log before it
-        check_weights(self.policy)
-        progress = {name: getattr(self, name) for name in PROGRESS}
-        save_checkpoint(self.folder.checkpoint, self.policy, self.optimizer, progress)
-        self.saved_at = time.monotonic()
-
-    def _restore(self) -> None:
-        """Go back to the latest checkpoint, if there is one."""
-        progress = self.folder.restore(self.policy, self.optimizer) or {}
-        for name, value in progress.items():
-            setattr(self, name, value)
-        self.epochs = evaluations(self.folder.logged())
-        expected = [n for n in range(self.epoch) if self._is_evaluated(n)]
-        check_evaluated(self.epochs, expected, self.folder.path)
-
-    def _is_evaluated(self, epoch: int) -> bool:
-        """Return whether an epoch ends in an evaluation: 0, every so many, a phase's last."""
-        ends = {phase.last for phase in self.plan.phases}
-        return epoch % self.config.evaluate_every == 0 or epoch in ends
