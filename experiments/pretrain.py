@@ -19,7 +19,7 @@ from tqdm import tqdm
 from experiments.run.bounds import COUNT, RATE, Bounds, check_bounds
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
-from experiments.run.folder import RunFolder, open_run
+from experiments.run.folder import EVALUATION, STEP, RunFolder, open_run
 from experiments.run.plan import check_device
 from experiments.run.schedule import warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator
@@ -127,13 +127,13 @@ def train_on(
     )
     progress = tqdm(training, total=steps, initial=done, unit="step", disable=None)
     for step, metrics in enumerate(progress, start=done + 1):
-        folder.log(step=step, **metrics)
+        folder.log(kind=STEP, step=step, **metrics)
         if step % LOSS_EVERY == 0:
             progress.set_postfix(loss=f"{metrics['loss']:.3f}")
         if step % max(1, steps // EVALUATIONS) == 0 or step == steps:
             folder.flush()  # which stops a run that has diverged
             bits = bits_per_character(model, text["held_out"], tokenizer, config)
-            folder.log(step=step, held_out_bits_per_char=bits)
+            folder.log(kind=EVALUATION, step=step, held_out_bits_per_char=bits)
             folder.update(held_out_bits_per_char=bits)
             progress.write(f"step {step}: {bits:.3f} bits per held-out character")
             save_checkpoint(folder.checkpoint, model, optimizer, {"step": step})

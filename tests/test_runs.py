@@ -1,13 +1,17 @@
 """The record of a run: what is logged is written in time, and what went wrong is told."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from experiments.run.folder import LINES, open_run
+from experiments.run.evaluation import evaluations
+from experiments.run.folder import LINES, RunFolder, open_run
 from experiments.run.result import Result
 from minigpt.errors import InputError
+
+RECORDS = Path(__file__).parent.parent / "records" / "study" / "runs"
 
 
 def lines_of(path):
@@ -19,14 +23,15 @@ def test_lines_wait_for_each_other_and_for_no_longer_than_the_next_update(tmp_pa
     path = tmp_path / "run"
     with open_run(path, {}, resume=False) as run:
         for step in range(LINES - 1):
-            run.log(step=step, loss=torch.tensor(0.5))  # stays where it is for now
+            run.log(kind="step", step=step, loss=torch.tensor(0.5))  # stays where it is for now
         assert lines_of(path) == []
-        run.log(step=LINES - 1, loss=0.5)
-        assert lines_of(path) == [{"step": step, "loss": 0.5} for step in range(LINES)]
-        run.log(step=LINES)
+        run.log(kind="step", step=LINES - 1, loss=0.5)
+        expected = {"kind": "step", "loss": 0.5}
+        assert lines_of(path) == [{**expected, "step": step} for step in range(LINES)]
+        run.log(kind="step", step=LINES)
         run.update(more=1)
         assert len(lines_of(path)) == LINES + 1
-        run.log(step=LINES + 1)
+        run.log(kind="step", step=LINES + 1)
         assert len(run.logged()) == LINES + 2
     assert len(lines_of(path)) == LINES + 2
 
@@ -34,7 +39,8 @@ def test_lines_wait_for_each_other_and_for_no_longer_than_the_next_update(tmp_pa
 def test_numbers_that_cannot_be_had_do_not_hide_why_a_run_failed(tmp_path):
     path = tmp_path / "run"
     with pytest.raises(RuntimeError), open_run(path, {}, resume=False) as run:
-        run.log(step=1, loss=torch.empty((), device="meta"))  # as on a device that is gone
+        gone = torch.empty((), device="meta")  # as on a device that is gone
+        run.log(kind="step", step=1, loss=gone)
         raise ZeroDivisionError("the reason")
     record = json.loads((path / "run.json").read_text())
     assert record["status"] == "failed" and record["error"] == "ZeroDivisionError: the reason"
@@ -50,7 +56,7 @@ def test_the_first_number_that_is_not_finite_ends_the_run(tmp_path, name, value)
             numbers = {"loss": torch.tensor(0.5), "grad_norm": torch.tensor(1.0)}
             if step >= 3:
                 numbers[name] = torch.tensor(value)
-            run.log(step=step, phase="sft", learning_rate=0.01, **numbers)
+            run.log(kind="step", step=step, phase="sft", learning_rate=0.01, **numbers)
         run.flush()
     assert [line["step"] for line in lines_of(path)] == [0, 1, 2]
     assert json.loads((path / "run.json").read_text())["status"] == "failed"
@@ -93,6 +99,16 @@ def test_a_damaged_line_of_the_log_is_named(tmp_path, line):
         (path / "metrics.jsonl").write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
         with pytest.raises(InputError, match=r"line 2 of .* is damaged"):
             run.logged()
+
+
+def test_the_kinds_of_an_older_log_are_known(tmp_path):
+    """Those of the recorded study say no kind."""
+    folder = sorted(RECORDS.glob("*switch1*"))[0]
+    assert '"kind"' not in (folder / "metrics.jsonl").read_text()
+    records = RunFolder(folder).logged()
+    kinds = {record["kind"]: record for record in records}
+    assert "loss" in kinds["step"] and "scores" in kinds["evaluation"]
+    assert [record["epoch"] for record in evaluations(records)] == [0, 1, 2]
 
 
 def test_what_a_notebook_shows_of_a_result_is_one_short_line(tmp_path):

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.run.folder import EVALUATION, STEP
 from minigpt.files import replacing
 from tasks import Score, Task
 
@@ -19,8 +20,8 @@ def draw_curves(path: Path, records: list[dict], floors: dict, task: Task) -> No
 
     Of the scores, the two that claims are judged by first are drawn.
     """
-    steps = [record for record in records if "loss" in record]
-    epochs = [record for record in records if "scores" in record]
+    steps = [record for record in records if record["kind"] == STEP]
+    epochs = [record for record in records if record["kind"] == EVALUATION]
     figure = Figure(figsize=(10, 7), layout="constrained")  # no pyplot: it keeps global state
     axes = figure.subplots(2, 2, sharex=True).flatten()
     _draw_loss(axes[0], steps)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from experiments.run.bootstrap import bootstrap_interval
+from experiments.run.folder import EVALUATION
 from experiments.run.hashed_tensors import load_hashed, save_hashed
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import autocast
@@ -62,7 +63,7 @@ def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
 
 def evaluations(records: list[dict]) -> list[dict]:
     """Return the lines of metrics.jsonl that hold scores, in order, the untuned model's first."""
-    return [record for record in records if "scores" in record]
+    return [record for record in records if record["kind"] == EVALUATION]
 
 
 def check_evaluated(records: list[dict], expected: list[int], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The folder of a run: what was asked, what happened, and what is needed to go on.
 
 run.json                 configuration, environment, status, times, results
-metrics.jsonl            one line per step and per evaluation
+metrics.jsonl            one line per step and per evaluation, each says its "kind"
 checkpoint.safetensors   the latest state, for --resume
 """
 
@@ -26,6 +26,7 @@ from minigpt.errors import InputError
 from minigpt.files import write_text
 from minigpt.model import GPT
 
+STEP, EVALUATION = "step", "evaluation"  # kinds of lines
 LINES = 20  # of metrics.jsonl that are written together
 MUST_BE_FINITE = ("loss", "grad_norm")
 
@@ -40,13 +41,14 @@ class RunFolder:
         self._started = time.monotonic()
         self._lines: list[dict] = []  # of metrics.jsonl, not yet written
 
-    def log(self, **values) -> None:
+    def log(self, *, kind: str, **values) -> None:
         """Append one line to metrics.jsonl, now or with the next ones: `flush` writes it for sure.
 
+        `kind` says what the line tells of: STEP or EVALUATION.
         Numbers may be scalar tensors. They stay on their device until the line is written, since
         fetching those of every step would make every step wait for the device.
         """
-        self._lines.append(values)
+        self._lines.append({"kind": kind, **values})
         if len(self._lines) == LINES:
             self.flush()
 
@@ -68,6 +70,7 @@ class RunFolder:
     def logged(self) -> list[dict]:
         """All lines of metrics.jsonl; a last line that was cut short by a crash is left out.
 
+        Lines of before kinds were written get theirs.
         Raises InputError for any other line that is not as it was written.
         """
         self.flush()
@@ -84,7 +87,8 @@ class RunFolder:
                     f"line {number} of {path} is damaged; expected what the run wrote there, "
                     "start the run anew in another folder"
                 ) from error
-            records.append(record)
+            kind = EVALUATION if "scores" in record else STEP
+            records.append({"kind": kind, **record})
         return records
 
     def restore(self, model: GPT, optimizer: AdamW) -> dict | None:
@@ -105,7 +109,7 @@ class RunFolder:
 
     def _check_log(self, last: int) -> None:
         """Raise InputError unless metrics.jsonl has every step up to the `last`."""
-        steps = {record["step"] for record in self.logged() if "loss" in record}
+        steps = {record["step"] for record in self.logged() if record["kind"] == STEP}
         missing = [step for step in range(1, last + 1) if step not in steps]
         if missing:
             raise InputError(

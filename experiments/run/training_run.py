@@ -16,7 +16,7 @@ from experiments.run.evaluation import (
     evaluations,
     save_statistics,
 )
-from experiments.run.folder import RunFolder
+from experiments.run.folder import EVALUATION, STEP, RunFolder
 from experiments.run.handover import hand_over, load_pairs
 from experiments.run.interruption import Interruption, signals_wait
 from experiments.run.plan import RunPlan
@@ -117,7 +117,7 @@ class TrainingRun:
             for metrics in progress:
                 self.done, self.step = self.done + 1, self.step + 1
                 self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
-                self.folder.log(step=self.step, epoch=self.epoch, phase=phase.objective, **metrics)
+                self.folder.log(kind=STEP, **self._place(phase.objective), **metrics)
                 if self.step % LOSS_EVERY == 0:
                     progress.set_postfix(loss=f"{metrics['loss']:.3f}")
                 # Not after the last step: the epoch's end saves, once it is evaluated.
@@ -159,9 +159,8 @@ class TrainingRun:
         started = time.monotonic()
         scored = self._score("dev", f"dev-{self.epoch:02}")
         record = {
-            "step": self.step,
-            "epoch": self.epoch,
-            "phase": phase,
+            "kind": EVALUATION,
+            **self._place(phase),
             "split": "dev",
             "seconds": round(self.seconds, 3),
             "evaluation_seconds": round(time.monotonic() - started, 3),
@@ -172,6 +171,10 @@ class TrainingRun:
         if self.epoch and best_epoch(self.epochs, self.task.headline) is record:
             save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
         print(epoch_line(record, self.config.epochs, self.task), flush=True)
+
+    def _place(self, phase: str) -> dict:
+        """Return where in the run a line of the log belongs."""
+        return {"step": self.step, "epoch": self.epoch, "phase": phase}
 
     def _score(self, split: str, name: str) -> dict:
         config = self.config
