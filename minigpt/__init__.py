@@ -10,13 +10,16 @@ from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import get_tokenizer
 from minigpt.weights import load_pretrained, pretrained_config, save_pretrained
+from minigpt.windows import Trace, attention, trace
 
 __all__ = [
     "GPT",
     "GPTConfig",
     "KVCache",
     "PRESETS",
+    "Trace",
     "accelerate",
+    "attention",
     "compile",
     "compile_model",
     "decelerate",
@@ -26,6 +29,7 @@ __all__ = [
     "load_run",
     "pretrained_config",
     "save_pretrained",
+    "trace",
 ]
 
 
