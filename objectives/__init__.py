@@ -1,8 +1,8 @@
 """Losses and the log-probabilities that they are made of."""
 
 from objectives.batch import Batch, make_batch
-from objectives.dpo import PairLosses, dpo_loss
-from objectives.logps import sequence_logps
+from objectives.dpo import PairLosses, dpo_loss, dpo_weight
+from objectives.logps import kl_per_token, sequence_logps, token_logps
 from objectives.objective import ExampleLosses, Objective
 from objectives.preference import (
     PREFERENCE_LOSSES,
@@ -34,14 +34,17 @@ __all__ = [
     "Reference",
     "SFT",
     "dpo_loss",
+    "dpo_weight",
     "frozen_copy",
     "hinge_loss",
     "ipo_loss",
     "ipo_mean_loss",
+    "kl_per_token",
     "make_batch",
     "orpo_loss",
     "precompute",
     "sequence_logps",
     "sft_loss",
     "simpo_loss",
+    "token_logps",
 ]

@@ -10,6 +10,7 @@ relatives.py has the losses that came after; preference.py runs any of them on b
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,6 +49,20 @@ def dpo_loss(
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-margin)
     return PairLosses(loss, chosen_rewards.detach(), rejected_rewards.detach())
+
+
+def dpo_weight(margin: Tensor) -> Tensor:
+    """sigmoid(-margin): how much each pair counts in DPO's gradient, of the margin's shape, 0..1.
+
+    `margin` is the chosen minus the rejected reward, beta included. The gradient of a pair's loss,
+    without label smoothing, is (Rafailov et al., section 4)
+
+        -beta * sigmoid(-margin) * (grad log pi(chosen) - grad log pi(rejected)),
+
+    so that a pair counts half where policy and reference agree, more where the policy has the two
+    the wrong way round, and hardly at all once they are far apart.
+    """
+    return torch.sigmoid(-margin)
 
 
 def check_options(

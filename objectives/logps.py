@@ -4,7 +4,9 @@ SFT, DPO, the reference policy, bits per character and the paraphrase prediction
 `sequence_logps`, so they cannot disagree about shifts, masks or precision.
 """
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from minigpt.model import GPT
 from objectives.batch import Batch
@@ -13,10 +15,36 @@ from objectives.batch import Batch
 def sequence_logps(model: GPT, batch: Batch, *, even: bool = False) -> Tensor:
     """log p(completion | prompt) of every sequence, summed over its scored tokens: (N,), in nats.
 
-    Divide by `batch.counts` for the mean per token. Only the P scored positions go through the
-    output head, `GPT.log_prob`, which has `even` explained.
+    Divide by `batch.counts` for the mean per token. `even` is explained at `GPT.log_prob`.
     """
-    hidden = model.hidden(batch.inputs)  # (R, T, C)
-    scored = hidden[batch.row, batch.position]  # (P, C)
-    token_logps = model.log_prob(scored, batch.target, even=even)  # (P,)
-    return token_logps.new_zeros(len(batch)).index_add(0, batch.sequence, token_logps)  # (N,)
+    logps = token_logps(model, batch, even=even)  # (P,)
+    return logps.new_zeros(len(batch)).index_add(0, batch.sequence, logps)  # (N,)
+
+
+def token_logps(model: GPT, batch: Batch, *, even: bool = False) -> Tensor:
+    """log p(token | what stands before it) of every scored token: (P,), in nats.
+
+    All sequences stand one after the other and there is no padding: element p belongs to the
+    sequence `batch.sequence[p]` and is about the token `batch.target[p]`.
+    """
+    return model.log_prob(scored_states(model, batch), batch.target, even=even)
+
+
+def kl_per_token(policy: GPT, reference: GPT, batch: Batch) -> Tensor:
+    """KL(policy || reference) of the next token at every scored position: (P,), in nats.
+
+    It is exact, a sum over the whole vocabulary of p (log p - log q), where p is the policy's
+    distribution and q the reference's: 0 where they agree, and above elsewhere. Laid out as
+    `token_logps`. The text is the batch's, so that this is no estimate of the KL of whole
+    completions, which would have to be sampled from the policy.
+    """
+    log_p, log_q = (
+        F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        for logits in (m.head(scored_states(m, batch)) for m in (policy, reference))
+    )
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+
+
+def scored_states(model: GPT, batch: Batch) -> Tensor:
+    """The hidden states (P, C) at the scored positions, the only ones that need the head."""
+    return model.hidden(batch.inputs)[batch.row, batch.position]
