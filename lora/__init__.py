@@ -1,6 +1,7 @@
 """Low-rank adaptation: small trainable corrections beside frozen linear layers."""
 
 from lora.adapter import load_adapter, save_adapter
+from lora.change import Spectrum, delta, spectrum
 from lora.dora import DoRALinear
 from lora.fast import FUSED
 from lora.injection import (
@@ -22,12 +23,15 @@ __all__ = [
     "DoRALinear",
     "LoRAConfig",
     "LoRALinear",
+    "Spectrum",
+    "delta",
     "disabled",
     "inject",
     "load_adapter",
     "lora_layers",
     "merge",
     "save_adapter",
+    "spectrum",
     "trainable_parameters",
     "unload",
     "unmerge",

@@ -72,6 +72,11 @@ class LoRALinear(nn.Module):
             raise RuntimeError("a merged adapter cannot be disabled; expected unmerge() before")
         self._enabled = value
 
+    def extra_repr(self) -> str:
+        """What `print(model)` says of the adapter: its size, its strength and its state."""
+        state = "merged" if self.merged else "enabled" if self.enabled else "disabled"
+        return f"rank={self.rank}, alpha={self.alpha:g}, scaling={self.scaling:g}, {state}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (..., in) to outputs (..., out)."""
         if self.merged and self.training:
