@@ -19,7 +19,8 @@ from tqdm import tqdm
 from experiments.run.bounds import COUNT, RATE, Bounds, check_bounds
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
-from experiments.run.folder import EVALUATION, STEP, RunFolder, open_run
+from experiments.run.folder import RunFolder, open_run
+from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.plan import check_device
 from experiments.run.schedule import warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator
@@ -136,7 +137,8 @@ def train_on(
             folder.log(kind=EVALUATION, step=step, held_out_bits_per_char=bits)
             folder.update(held_out_bits_per_char=bits)
             progress.write(f"step {step}: {bits:.3f} bits per held-out character")
-            save_checkpoint(folder.checkpoint, model, optimizer, {"step": step})
+            state = {"step": step, "log": folder.log_extent()}
+            save_checkpoint(folder.checkpoint, model, optimizer, state)
 
 
 def _identity(config: PretrainConfig) -> dict:

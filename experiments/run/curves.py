@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.run.folder import EVALUATION, STEP
+from experiments.run.metrics_log import EVALUATION, STEP
 from minigpt.files import replacing
 from tasks import Score, Task
 

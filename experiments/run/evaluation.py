@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from experiments.run.bootstrap import bootstrap_interval
-from experiments.run.folder import EVALUATION
 from experiments.run.hashed_tensors import load_hashed, save_hashed
+from experiments.run.metrics_log import EVALUATION
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import autocast
 from minigpt import GPT, get_tokenizer

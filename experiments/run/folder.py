@@ -22,11 +22,12 @@ from experiments.run.contents import check_contents
 from experiments.run.environment import environment
 from experiments.run.interruption import Interruption, signal_of
 from experiments.run.memory import peak_memory_mib
+from experiments.run.metrics_log import check_extent, check_steps, extent, read_lines
+from experiments.run.record import read_record, write_record
 from minigpt.errors import InputError
-from minigpt.files import write_text
+from minigpt.files import write_bytes, write_text
 from minigpt.model import GPT
 
-STEP, EVALUATION = "step", "evaluation"  # kinds of lines
 LINES = 20  # of metrics.jsonl that are written together
 MUST_BE_FINITE = ("loss", "grad_norm")
 
@@ -37,6 +38,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self.checkpoint = path / "checkpoint.safetensors"
+        self.metrics = path / "metrics.jsonl"
         self.record: dict = {}
         self._started = time.monotonic()
         self._lines: list[dict] = []  # of metrics.jsonl, not yet written
@@ -62,61 +64,40 @@ class RunFolder:
         lines = list(map(_fetched, waiting))
         finite = list(takewhile(_is_finite, lines))
         if finite:
-            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(line, default=float) + "\n" for line in finite))
         if len(finite) < len(lines):
             raise InputError(_divergence(lines[len(finite)]))
 
     def logged(self) -> list[dict]:
-        """All lines of metrics.jsonl; a last line that was cut short by a crash is left out.
-
-        Lines of before kinds were written get theirs.
-        Raises InputError for any other line that is not as it was written.
-        """
+        """All lines of metrics.jsonl; errors as in `read_lines`."""
         self.flush()
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        records = []
-        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-            try:
-                record = json.loads(line)
-                record["step"] + 0
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise InputError(
-                    f"line {number} of {path} is damaged; expected what the run wrote there, "
-                    "start the run anew in another folder"
-                ) from error
-            kind = EVALUATION if "scores" in record else STEP
-            records.append({"kind": kind, **record})
-        return records
+        return read_lines(self.metrics)
+
+    def log_extent(self) -> dict:
+        """Return what a checkpoint keeps of the log, so that `restore` finds any change of it."""
+        self.flush()
+        return extent(self.metrics)
 
     def restore(self, model: GPT, optimizer: AdamW) -> dict | None:
         """Go back to the latest checkpoint and return its progress; None before the first.
 
-        What was logged after it (by the progress's "step") is dropped, and will be logged again.
-        Raises InputError if what was logged before it is not all there.
+        What was logged after it is dropped, and will be logged again. Raises InputError if what
+        was logged before it is not all there, as it was.
         """
-        progress, step = None, -1
-        if self.checkpoint.exists():
-            progress = read_progress(self.checkpoint)
-            step = progress["step"]
-            self._check_log(step)
-            load_checkpoint(self.checkpoint, model, optimizer)
-        kept = [json.dumps(record) + "\n" for record in self.logged() if record["step"] <= step]
-        write_text(self.path / "metrics.jsonl", "".join(kept))
+        if not self.checkpoint.exists():
+            write_text(self.metrics, "")
+            return None
+        progress = read_progress(self.checkpoint)
+        load_checkpoint(self.checkpoint, model, optimizer)  # which finds any change of progress
+        check_steps(self.metrics, progress["step"])
+        if told := progress.pop("log", None):
+            kept = check_extent(self.metrics, told)
+        else:  # a checkpoint of before logs were hashed
+            lines = [line for line in self.logged() if line["step"] <= progress["step"]]
+            kept = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        write_bytes(self.metrics, kept)
         return progress
-
-    def _check_log(self, last: int) -> None:
-        """Raise InputError unless metrics.jsonl has every step up to the `last`."""
-        steps = {record["step"] for record in self.logged() if record["kind"] == STEP}
-        missing = [step for step in range(1, last + 1) if step not in steps]
-        if missing:
-            raise InputError(
-                f"{self.path / 'metrics.jsonl'} lacks {len(missing)} of the {last} steps before "
-                f"the checkpoint, from {missing[0]} to {missing[-1]}; expected all of them, put "
-                "the file back or start the run anew in another folder"
-            )
 
     def update(self, **values) -> None:
         """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
@@ -125,7 +106,7 @@ class RunFolder:
         self._started = now
         memory = peak_memory_mib(self.record["config"].get("device") or "cpu")
         self.record |= {"peak_memory_mib": memory, **values}
-        write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+        write_record(self.path / "run.json", self.record)
         self.flush()  # last, so that a device that fails does not hide why a run failed
 
 
@@ -165,13 +146,14 @@ def open_run(
         _open_record(run, config, resume, contents or {})
         try:
             yield run
+            log = run.log_extent()
         except KeyboardInterrupt as stop:
             run.update(status="interrupted")
             raise Interruption(signal_of(stop), resumable=True) from stop
         except BaseException as error:
             run.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
-        run.update(status="finished")
+        run.update(status="finished", log=log)
     finally:
         lock.release()
 
@@ -199,7 +181,7 @@ def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str,
     if not record_path.exists():
         if resume:
             raise InputError(f"there is no run to resume in {run.path}; expected a run.json there")
-        left = [path for path in (run.checkpoint, run.path / "metrics.jsonl") if path.exists()]
+        left = [path for path in (run.checkpoint, run.metrics) if path.exists()]
         if left:
             raise InputError(
                 f"{run.path} has no run.json but the {left[0].name} of another run; "
@@ -224,15 +206,6 @@ def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str,
                 f"(differing: {', '.join(differing)}); resume with the same options"
             )
         check_contents(run.path, run.record.get("contents", {}), contents)
-        run.record.pop("error", None)
+        for name in ("error", "log"):  # of how it ended before
+            run.record.pop(name, None)
     run.update(status="running")
-
-
-def read_record(path: Path) -> dict:
-    """What run.json holds; raises InputError if it is damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); expected the record of a run") from error
-    return record

@@ -16,9 +16,10 @@ from experiments.run.evaluation import (
     evaluations,
     save_statistics,
 )
-from experiments.run.folder import EVALUATION, STEP, RunFolder
+from experiments.run.folder import RunFolder
 from experiments.run.handover import hand_over, load_pairs
 from experiments.run.interruption import Interruption, signals_wait
+from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.plan import RunPlan
 from experiments.run.policy import restore_policy, save_policy
 from experiments.run.report import epoch_line, write_report
@@ -194,7 +195,7 @@ class TrainingRun:
     def _save(self) -> None:
         self.folder.update()  # first: a checkpoint counts on all lines of the log before it
         check_weights(self.policy)
-        progress = {name: getattr(self, name) for name in PROGRESS}
+        progress = {n: getattr(self, n) for n in PROGRESS} | {"log": self.folder.log_extent()}
         save_checkpoint(self.folder.checkpoint, self.policy, self.optimizer, progress)
         self.saved_at = time.monotonic()
 

@@ -1,5 +1,6 @@
 """What the runs of an arm found, read back from their folders."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.run.evaluation import evaluations, load_statistics
-from experiments.run.folder import RunFolder, read_record
+from experiments.run.metrics_log import check_extent, read_lines
+from experiments.run.record import read_record
 from experiments.study.arms import Arm, Study
 from experiments.study.claims import SECONDS, SECONDS_PER_EPOCH
 from minigpt.errors import InputError
@@ -35,15 +37,26 @@ class Run:
     @cached_property
     def epochs(self) -> list[dict]:
         """The evaluations on dev, the untuned model's first."""
-        return evaluations(RunFolder(self.folder).logged())
+        path = self.folder / "metrics.jsonl"
+        if told := self.record.get("log"):  # records of before logs were hashed have none
+            check_extent(path, told)
+        return evaluations(read_lines(path))
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Every metric on dev after the last epoch, with its addends, and the training's time."""
-        path = self.folder / "evaluations" / f"dev-{self.epochs[-1]['epoch']:02}.safetensors"
+        last = self.epochs[-1]
+        path = self.folder / "evaluations" / f"dev-{last['epoch']:02}.safetensors"
+        metrics = load_statistics(path, self.task)
+        for name, score in last["scores"].items():
+            if name not in metrics or not math.isclose(metrics[name].value, score["value"]):
+                raise InputError(
+                    f"{path} does not make the {name} that the log of its run tells of; expected "
+                    "the files of one run, remove its folder and run the study again"
+                )
         seconds = [record["seconds"] for record in self.epochs if record["epoch"] > 0]
         time = SECONDS_PER_EPOCH.of(np.array([(s, 1.0) for s in seconds]))
-        return {**load_statistics(path, self.task), SECONDS: time}
+        return {**metrics, SECONDS: time}
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from tqdm import tqdm
 
 from experiments.run.config import Config, identity
 from experiments.run.contents import check_contents, data_hash, read_task
-from experiments.run.folder import read_record
 from experiments.run.loop import run
 from experiments.run.memory import keep_freed_memory
+from experiments.run.record import read_record
 from minigpt.errors import InputError
 
 WEIGHTS = ("best", "last", "reference", "checkpoint.safetensors")  # dropped from a finished run

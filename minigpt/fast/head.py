@@ -4,13 +4,13 @@ At GPT-2's vocabulary they cost more memory than the rest of a step, and more ti
 than in sums. The idea is cut cross-entropy's (Wijmans et al., 2024, arXiv 2411.09009); here it is
 plain PyTorch. For hidden states h (P, C), the matrix W (V, C), logits z = h W' and p = softmax(z),
 
-    log p[target] = z[target] - logsumexp(z),    whose gradient in z is  e - p,  e one at the target.
+    log p[target] = z[target] - logsumexp(z),  with the gradient  e - p  in z, e one at the target.
 
 Where g (P,) is the gradient of the log-probs, the chain rule makes of it
 
     dh = g (W[target] - p W)                     dW = (e - p)' (g h).
 
-All but g is known while a chunk's p is at hand, so dh is made then, and dW too if g will be the same
+All but g is known while a chunk's p is at hand, so dh is made then, and dW too if g will be one
 number everywhere, as in SFT. Else dW takes a second pass, which makes p again.
 """
 

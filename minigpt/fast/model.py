@@ -12,7 +12,10 @@ from minigpt.model import GPT
 
 
 class FastGPT(GPT, Fast):
-    """A GPT whose head is a `linear`, in chunks for log-probs, its bf16 weights laid out to sample."""
+    """A GPT whose head is a `linear`, and goes in chunks for log-probs.
+
+    While it samples, its bf16 weights are kept laid out.
+    """
 
     plain = GPT
     packed: Tensor | None = None  # wte's weight, as in FastLinear

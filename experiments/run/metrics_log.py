@@ -1,0 +1,68 @@
+"""metrics.jsonl as it is read back: every line as it was written, and none missing."""
+
+import hashlib
+import json
+from itertools import count
+from pathlib import Path
+
+from experiments.run.contents import SHOWN
+from experiments.run.record import check_line
+from minigpt.errors import InputError
+
+STEP, EVALUATION = "step", "evaluation"  # kinds of lines
+ANEW = "put the file back or start the run anew in another folder"
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Return all lines; a last line that was cut short by a crash is left out.
+
+    Lines of before kinds were written get theirs. Raises InputError for any other line that is not
+    as it was written.
+    """
+    records = []
+    for number, line in enumerate(_content(path).split(b"\n")[:-1], 1):
+        try:
+            record = dict(json.loads(line))
+            check_line(record)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"line {number} of {path} is damaged; expected what the run wrote there, "
+                "start the run anew in another folder"
+            ) from error
+        records.append({"kind": STEP if "loss" in record else EVALUATION, **record})
+    return records
+
+
+def extent(path: Path) -> dict:
+    """Return how long the log is by now, and its SHA-256: what `check_extent` looks for."""
+    content = _content(path)
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def check_extent(path: Path, extent: dict) -> bytes:
+    """Return the log up to an extent that it had; raises InputError if it was changed since."""
+    content = _content(path)[: extent["bytes"]]
+    then, now = extent["sha256"], hashlib.sha256(content).hexdigest()
+    if now != then:
+        raise InputError(
+            f"{path} was changed since the run wrote its first {extent['bytes']:,} bytes (SHA-256 "
+            f"{then[:SHOWN]} then, {now[:SHOWN]} now); expected them as they were, {ANEW}"
+        )
+    return content
+
+
+def check_steps(path: Path, last: int) -> None:
+    """Raise InputError unless the log has every step up to the `last`."""
+    steps = {record["step"] for record in read_lines(path) if record["kind"] == STEP}
+    lacking = last - len(steps & {*range(1, min(last, max(steps, default=0)) + 1)})
+    if lacking:
+        first = next(step for step in count(1) if step not in steps)
+        end = next(step for step in count(last, -1) if step not in steps)
+        raise InputError(
+            f"{path} lacks {lacking} of the {last} steps before the checkpoint, from {first} to "
+            f"{end}; expected all of them, {ANEW}"
+        )
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""

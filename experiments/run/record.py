@@ -1,0 +1,87 @@
+"""What is read back of a run: run.json, under a SHA-256 of its own, and the lines of its log.
+
+Runs of before there were hashes are read too. Theirs are known by their form alone.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from minigpt.errors import InputError
+from minigpt.files import read_bytes, reading, write_json
+
+KEY = "sha256"  # in run.json, of all the rest
+NUMBER = (int, float)
+# The forms of what may be there. In them, `...` stands for any name, or for any number of items.
+RECORD = {
+    "config": dict,
+    "contents": {...: str},
+    "status": str,
+    "seconds": NUMBER,
+    "peak_memory_mib": NUMBER,
+    "parameters": {"trained": int, "total": int},
+    "reference": {"epoch": int, "weights": str, "pairs": {"pairs": NUMBER}},
+    "floors": {...: {...: NUMBER}},
+    "log": {"bytes": int, KEY: str},
+}
+SCORE = {"value": NUMBER, "interval": [NUMBER, NUMBER], "larger_is_better": bool}
+LINE = {
+    "step": int,
+    "epoch": int,
+    "phase": str,
+    "loss": NUMBER,
+    "seconds": NUMBER,
+    "evaluation_seconds": NUMBER,
+    "samples": [..., str],
+    "scores": {...: SCORE},
+}
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Write run.json with its hash, whole or not at all."""
+    record = json.loads(json.dumps(record))  # as it will be read
+    write_json(path, {**record, KEY: _hash(record)})
+
+
+def read_record(path: Path) -> dict:
+    """Return what run.json holds, but for the hash; raises InputError if it is damaged."""
+    with reading(path, "the record of a run"):
+        record = dict(json.loads(read_bytes(path)))
+    told = record.pop(KEY, None)
+    wrong = misfits({"config": None, **record}, RECORD)
+    if wrong or (told is not None and told != _hash(record)):
+        where = f"at {wrong[0]}" if wrong else "or was changed: its own SHA-256 does not fit"
+        raise InputError(
+            f"{path} is damaged {where}; expected the record of a run as the run wrote it"
+        )
+    return record
+
+
+def _hash(record: dict) -> str:
+    """Return a SHA-256 of a record, however it is laid out in its file."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def check_line(record: dict) -> None:
+    """Raise ValueError unless a line of metrics.jsonl has the form of one."""
+    needed = ("step", "epoch", "phase", "seconds") if "scores" in record else ("step",)
+    if wrong := misfits({**dict.fromkeys(needed), **record}, LINE):
+        raise ValueError(f"it is damaged at {wrong[0]}")
+
+
+def misfits(values: dict, forms: dict) -> list[str]:
+    """Return the names of the values that are not of the form given for them."""
+    by_name = {name: forms.get(name, forms.get(...)) for name in values}
+    return [name for name, form in by_name.items() if form and not _fits(values[name], form)]
+
+
+def _fits(value: object, form: object) -> bool:
+    """Return whether a value has a form; all names of a nested form have to be there."""
+    if isinstance(form, dict):
+        named = form.keys() - {...}
+        return isinstance(value, dict) and named <= value.keys() and not misfits(value, form)
+    if isinstance(form, list):
+        items = value if isinstance(value, list) else [None]
+        forms = [form[1]] * len(items) if form[0] is ... else form
+        return len(items) == len(forms) and all(map(_fits, items, forms))
+    return isinstance(value, form) and (form is bool or not isinstance(value, bool))
