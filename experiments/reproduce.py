@@ -72,7 +72,9 @@ class ReproduceConfig:
     """Models to fine-tune."""
     # Without a name of its own, so that the flags are --sonnet.epochs and so on.
     plans: Annotated[dict[str, Plan], tyro.conf.arg(name="")] = field(
-        default_factory=lambda: {task: Plan() for task in TASKS}
+        default_factory=lambda: {
+            name: Plan() for name, task in TASKS.items() if not task.needs_data
+        }
     )
     """What is run of each task; of one that is not named here, the default plan."""
     tune: bool = True

@@ -2,7 +2,7 @@
 
 from tasks.base import Evaluation, Example, Metric, PreferencePair, Score, Task
 from tasks.preferences import build_pairs, describe_pairs
-from tasks.registry import get_task
+from tasks.registry import from_rows, get_task
 
 __all__ = [
     "Evaluation",
@@ -13,5 +13,6 @@ __all__ = [
     "Task",
     "build_pairs",
     "describe_pairs",
+    "from_rows",
     "get_task",
 ]

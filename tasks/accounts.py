@@ -11,7 +11,8 @@ class FileAccount:
     unit: str = "rows"
     used: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> rows
-    notes: list[str] = field(default_factory=list)  # what is odd about rows that are used
+    notes: list[str] = field(default_factory=list)  # what is odd about rows, used or not
+    malformed: int = 0  # of the skipped rows, those that are no rows at all
 
     @property
     def rows(self) -> int:
@@ -22,6 +23,17 @@ class FileAccount:
         if rows > 0:
             self.used -= rows
             self.skipped[reason] += rows
+
+    def skip(self, reason: str, where: str, detail: str = "") -> None:
+        """Count a row as left out; a note says where the first one with this reason stands."""
+        if reason not in self.skipped:
+            self.notes.append(f"{reason}: first in {where}" + (f" ({detail})" if detail else ""))
+        self.skipped[reason] += 1
+
+    def skip_malformed(self, reason: str, where: str, detail: str = "") -> None:
+        """Count a row as left out that is not what a row of its file must be."""
+        self.skip(reason, where, detail)
+        self.malformed += 1
 
     def record(self) -> dict:
         """Return the account as run.json keeps it."""

@@ -1,6 +1,6 @@
 """What a task is: examples to learn from, and an evaluation of what was learnt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
@@ -122,7 +122,7 @@ class Draws:
         return self.task.sample(self.model, self.tokenizer, prompts, generator=self.generator)
 
 
-PairMaker = Callable[[list[Example], Draws], list[PreferencePair]]
+PairMaker = Callable[[Sequence[Example], Draws], list[PreferencePair]]
 
 
 class Task:
@@ -148,11 +148,16 @@ class Task:
     tuning: dict[str, int] = {"epochs": 3}
     scored_splits: tuple[str, ...] = SPLITS  # the splits whose right answers are known
     accounts: dict[str, FileAccount] = {}  # what became of the rows of each file, by its name
+    needs_data: bool = False  # whether there is none without `data`
     drawn: str | None = None  # how the splits were drawn, where one file holds several
 
-    def examples(self, split: str) -> list[Example]:
+    def examples(self, split: str) -> Sequence[Example]:
         """Return the examples of "train", "dev" or "test"."""
         raise NotImplementedError
+
+    def contents(self, split: str) -> Iterable[tuple[str, ...]]:
+        """Return all texts that a run takes from a split, by which its data are known again."""
+        return self.examples(split)
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator

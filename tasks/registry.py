@@ -2,13 +2,19 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 from minigpt.errors import InputError
 from tasks.base import Task
+from tasks.own.preference import PreferenceTask
+from tasks.own.rows import RowsTask
+from tasks.own.sources import Rows
 from tasks.paraphrase.task import ParaphraseTask
 from tasks.sonnet.task import SonnetTask
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (ParaphraseTask, SonnetTask)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (ParaphraseTask, SonnetTask, PreferenceTask)
+}
 
 
 def task_class(name: str) -> type[Task]:
@@ -23,13 +29,14 @@ def get_task(
     data: str | Path | None = None,
     *,
     limits: dict[str, int | None] | None = None,
-    **options: int | float | None,
+    **options: Any,
 ) -> Task:
     """Return the task called `name`, on a file or folder `data`; None stands for its own data.
 
     `limits` maps a split to the number of examples to keep of it. `options` are the task's own
     (SonnetTask: n_samples, temperature, top_p); None stands for its default. Raises InputError for
-    a name that no task has and an option that this one does not take.
+    a name that no task has, an option that this one does not take, and no data where a task has
+    none of its own.
     """
     task = task_class(name)
     given = {option: value for option, value in options.items() if value is not None}
@@ -39,3 +46,23 @@ def get_task(
             expected = f"one of {', '.join(known)}" if known else "none"
             raise InputError(f"the task {name!r} has no option {option!r}; expected {expected}")
     return task(data, limits=limits, **given)
+
+
+def from_rows(
+    kind: str,
+    train: Rows,
+    dev: float | Rows | None = None,
+    test: float | Rows | None = None,
+    *,
+    limits: dict[str, int | None] | None = None,
+    **options: Any,
+) -> Task:
+    """Return the task called `kind` on rows in memory: any iterable of dicts, gone through once.
+
+    `dev` and `test` are rows as well, or shares of `train`. A `datasets.Dataset` works as it is.
+    Raises InputError for a task that is not made of rows.
+    """
+    if not issubclass(task_class(kind), RowsTask):
+        names = [name for name, task in TASKS.items() if issubclass(task, RowsTask)]
+        raise InputError(f"the task {kind!r} is not made of rows; expected {' or '.join(names)}")
+    return get_task(kind, limits=limits, train=train, dev=dev, test=test, **options)

@@ -8,8 +8,10 @@ from minigpt.errors import InputError
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, errors: str = "strict") -> str:
     """Return the text of a UTF-8 file, with or without a byte-order mark.
+
+    `errors` says what becomes of bytes that are not UTF-8, as in Python's `bytes.decode`.
 
     Raises InputError, which names the line, when the file is missing or is not UTF-8.
     """
@@ -18,7 +20,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); expected a text file") from error
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(

@@ -17,8 +17,8 @@ from minigpt import GPT, GPTConfig, save_pretrained
 from minigpt.errors import InputError
 from tasks import get_task
 from tasks.paraphrase.quora import OFFICIAL_FILE, read_pairs
-from tasks.paraphrase.table import read_table
 from tasks.sonnet.shakespeare import read_sonnets
+from tasks.table import read_table
 from tests.conftest import oracle
 
 CASES = Path(__file__).parent / "cases"

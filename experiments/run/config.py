@@ -3,13 +3,16 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.run.flags import (
     LORA_FLAGS,
     PREFERENCE_FLAGS,
+    ROWS_FLAGS,
     LoRAFlags,
     PreferenceFlags,
+    RowsConfig,
+    RowsFlags,
     make_lora,
     make_preference,
 )
@@ -29,9 +32,12 @@ class Config:
     """
 
     task: str = "sonnet"
-    """What to learn: sonnet (continue three lines) or paraphrase (same question?)."""
+    """What to learn: sonnet (continue three lines), paraphrase (same question?), or preference
+    (which of two completions is better, in rows of your own)."""
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
+    rows: RowsFlags = field(default_factory=RowsConfig)
+    """Which rows of one's own are whose."""
     model: str = "verse"
     """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder: of
     weights, of a run (its best policy; RUN/last and RUN/reference are others) or of adapters."""
@@ -92,9 +98,10 @@ class Config:
     dry_run: bool = False
     """Show what would be done, and do nothing."""
 
-    def sampling(self) -> dict[str, float | None]:
-        """How a task that generates text samples it."""
-        return {"n_samples": self.samples, "temperature": self.temperature, "top_p": self.top_p}
+    def task_options(self) -> dict[str, Any]:
+        """The options that the task itself takes, by its names for them; None is its default."""
+        sampling = {"n_samples": self.samples, "temperature": self.temperature, "top_p": self.top_p}
+        return sampling | vars(self.rows)
 
 
 def make_config(**options) -> Config:
@@ -105,7 +112,13 @@ def make_config(**options) -> Config:
     options = {name: _tuples(value) for name, value in options.items()}
     lora = {name: options.pop(name) for name in LORA_FLAGS if name in options}
     preference = {name: options.pop(name) for name in PREFERENCE_FLAGS if name in options}
-    return Config(**options, lora=make_lora(**lora), preference=make_preference(**preference))
+    rows = {name: options.pop(name) for name in ROWS_FLAGS if name in options}
+    return Config(
+        **options,
+        lora=make_lora(**lora),
+        preference=make_preference(**preference),
+        rows=RowsConfig(**rows),
+    )
 
 
 def flat_options(config: Config) -> dict:
@@ -114,7 +127,7 @@ def flat_options(config: Config) -> dict:
     for name, value in vars(config).items():
         if name == "lora":
             flat |= {"lora_dropout" if f == "dropout" else f: v for f, v in vars(value).items()}
-        elif name == "preference":
+        elif name in ("preference", "rows"):
             flat |= vars(value)
         else:
             flat[name] = value
@@ -130,6 +143,9 @@ def identity(config: Config) -> dict:
     and null for a target margin that is the loss's own.
     """
     values = {name: v for name, v in flat_options(config).items() if name not in NOT_IDENTITY}
+    for name in ROWS_FLAGS:
+        if values[name] is None:
+            del values[name]
     if not values["rank_stabilised"]:
         del values["rank_stabilised"]
     if values["base"] is None:

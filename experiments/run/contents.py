@@ -12,14 +12,30 @@ from tasks import Task, get_task
 SHOWN = 12  # characters of a hash that people see
 
 
-def read_task(config: Config) -> Task:
-    """Return the task of a run, on the data that it reads."""
+def read_task(config: Config, task: Task | None = None) -> Task:
+    """Return the task of a run, on the data that it reads: `task`, where that is there already.
+
+    Raises InputError for options of the data beside a task that has its data.
+    """
+    if task is not None:
+        _check_handed_over(config)
+        return task
     limits = {
         "train": config.train_examples,
         "dev": config.dev_examples,
         "test": config.dev_examples,
     }
-    return get_task(config.task, config.data, limits=limits, **config.sampling())
+    return get_task(config.task, config.data, limits=limits, **config.task_options())
+
+
+def _check_handed_over(config: Config) -> None:
+    given = {name: getattr(config, name) for name in ("data", "train_examples", "dev_examples")}
+    for name, value in (given | config.task_options()).items():
+        if value is not None:
+            raise InputError(
+                f"{name} is {value} beside a task that has its data; expected it where the task "
+                "is made (limits, and the task's own options)"
+            )
 
 
 def contents_of(task: Task, policy: GPT) -> dict[str, str]:
@@ -28,13 +44,14 @@ def contents_of(task: Task, policy: GPT) -> dict[str, str]:
 
 
 def data_hash(task: Task) -> str:
-    """Return a SHA-256 over the text of all examples of the splits that a run uses."""
+    """Return a SHA-256 over the texts of all splits that a run uses."""
     digest = hashlib.sha256()
     for split in dict.fromkeys(("train", "dev", *task.scored_splits)):
-        examples = task.examples(split)
-        digest.update(f"{split} {len(examples)}\0".encode())
-        text = "\0".join(part for example in examples for part in example)
-        digest.update(text.encode("utf-8", "surrogatepass"))
+        digest.update(f"{split} {len(task.examples(split))}\0".encode())
+        parts = (part for texts in task.contents(split) for part in texts)
+        for number, part in enumerate(parts):
+            text = f"\0{part}" if number else part
+            digest.update(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

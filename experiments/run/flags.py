@@ -5,6 +5,8 @@ adapters' dropout is called lora_dropout here, as --dropout is the model's.
 """
 
 import inspect
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -80,8 +82,22 @@ def make_preference(
     return PreferenceConfig(loss, beta, label_smoothing, sft_weight, target_margin)
 
 
+@dataclass(frozen=True)
+class RowsConfig:
+    """What a task on rows of one's own is told of them: all None for the tasks with their data."""
+
+    train: Path | None = None
+    """File to train on, in place of --data: .jsonl, .csv, .tsv or .parquet."""
+    dev: str | None = None
+    """File to compare epochs on, or the share of the training rows to keep for it; None: 0.1."""
+    test: str | None = None
+    """File to score at last, or a share; None: 0.1 where dev is a share, else no test."""
+
+
 # The types of Config's fields: without a prefix, the nested options have flags of their own.
 LoRAFlags = Annotated[LoRAConfig, tyro.conf.arg(name="", constructor=make_lora)]
 PreferenceFlags = Annotated[PreferenceConfig, tyro.conf.arg(name="", constructor=make_preference)]
+RowsFlags = Annotated[RowsConfig, tyro.conf.arg(name="")]
 LORA_FLAGS = tuple(inspect.signature(make_lora).parameters)
 PREFERENCE_FLAGS = tuple(inspect.signature(make_preference).parameters)
+ROWS_FLAGS = tuple(field.name for field in fields(RowsConfig))

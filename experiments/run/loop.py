@@ -14,18 +14,19 @@ from experiments.run.result import Result
 from experiments.run.seeds import torch_generator, torch_seed
 from experiments.run.training_run import TrainingRun
 from minigpt import get_tokenizer
+from tasks import Task
 
 
-def run(config: Config) -> Result | None:
+def run(config: Config, task: Task | None = None) -> Result | None:
     """Do what `config` says; None for a dry run, which only prints the plan.
 
+    A `task` that is there already stands for the one that `config` names, with its data.
     Raises InputError for anything wrong with the input. torch's random state is the caller's again
     afterwards.
     """
-    plan = resolve(config)
+    plan = resolve(config, type(task) if task else None)
     config = plan.config
-    task = read_task(config)
-    account = account_for(task)
+    account = account_for(task := read_task(config, task))
     policy, adapted = make_policy(
         plan.source,
         dropout=config.dropout,

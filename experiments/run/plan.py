@@ -15,8 +15,9 @@ from lora import LoRAConfig
 from minigpt import pretrained_config
 from minigpt.errors import InputError
 from objectives import PreferenceConfig
+from tasks import Task
 from tasks.base import TUNED_WIDTH
-from tasks.registry import TASKS
+from tasks.registry import task_class
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,19 @@ class RunPlan:
     phases: tuple[Phase, ...]
 
 
-def resolve(config: Config) -> RunPlan:
+def resolve(config: Config, task: type[Task] | None = None) -> RunPlan:
     """The plan of a run; no weights are loaded for it, and nothing is fetched.
 
-    Raises InputError for an option that makes no sense, a model that is not there and a device
-    that cannot be used.
+    `task` stands for the one that `config` names, and need not be registered. Raises InputError for
+    an option that makes no sense, a model that is not there and a device that cannot be used.
     """
-    _check_names(config)
+    task = task or task_class(config.task)
+    config = replace(config, task=task.name)
+    _check_pairs(config, task)
     _check_adapters(config)
     check_bounds(flat_options(config))
     source = find_source(config.model, config.base)
-    config = _fill_in(config, source)
+    config = _fill_in(config, task, source)
     phases = handoff_phases(
         config.epochs,
         config.switch_epoch,
@@ -56,10 +59,9 @@ def with_defaults(config: Config) -> Config:
     return resolve(config).config
 
 
-def _fill_in(config: Config, source: Source) -> Config:
+def _fill_in(config: Config, task: type[Task], source: Source) -> Config:
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
-    task = TASKS[config.task]
     rates = task.learning_rates[config.parameterization]
     # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
     scale = TUNED_WIDTH / pretrained_config(source.weights).n_embd
@@ -77,10 +79,8 @@ def _fill_in(config: Config, source: Source) -> Config:
     return replace(config, out=Path(config.out))  # a notebook may well give a string
 
 
-def _check_names(config: Config) -> None:
-    if config.task not in TASKS:
-        raise InputError(f"unknown task {config.task!r}; expected one of {', '.join(TASKS)}")
-    offered = TASKS[config.task].preferences
+def _check_pairs(config: Config, task: type[Task]) -> None:
+    offered = task.preferences
     if config.pairs is not None and config.pairs not in offered:
         raise InputError(
             f"unknown pairs {config.pairs!r} for {config.task}; expected {' or '.join(offered)}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from minigpt.download import cache_folder, fetch
 from minigpt.errors import InputError, listed
 from tasks.accounts import FileAccount
-from tasks.paraphrase.table import Row, read_table
+from tasks.table import Row, read_table
 from tasks.text import read_text
 
 OFFICIAL_FILE = "quora_duplicate_questions.tsv"

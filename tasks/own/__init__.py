@@ -1,0 +1,6 @@
+"""Tasks on anybody's own rows: files in the usual formats, or dicts in memory."""
+
+from tasks.own.preference import PreferenceTask
+from tasks.own.rows import RowsTask
+
+__all__ = ["PreferenceTask", "RowsTask"]
