@@ -58,11 +58,16 @@ class CachedReference:
 
 
 @torch.no_grad()
-def precompute(model: GPT, batches: Iterable[Batch], n_pairs: int) -> Tensor:
-    """Log-probs (n_pairs, 2) of every pair under `model`, run in eval mode, without gradients."""
-    logps = torch.full((n_pairs, 2), torch.nan, device=model.wte.weight.device)
+def precompute(
+    model: GPT, batches: Iterable[Batch], n_prompts: int, *, n_completions: int = 2
+) -> Tensor:
+    """Log-probs (n_prompts, n_completions) under `model`, run in eval mode, without gradients.
+
+    A batch holds the first completion of each of its prompts, then the second of each, and so on.
+    """
+    logps = torch.full((n_prompts, n_completions), torch.nan, device=model.wte.weight.device)
     with evaluating(model):
         for batch in batches:
-            pairs, _ = batch.index.chunk(2)
-            logps[pairs] = sequence_logps(model, batch).view(2, -1).T.to(logps.dtype)
+            prompts = batch.index.chunk(n_completions)[0]  # all parts carry the prompts' numbers
+            logps[prompts] = sequence_logps(model, batch).view(n_completions, -1).T.to(logps.dtype)
     return logps

@@ -148,7 +148,7 @@ def test_frozen_copy_of_a_lora_policy_shares_the_base_and_keeps_the_adapters():
 
 def test_cached_and_frozen_references_agree():
     model, batch = tiny(), pair_batch()
-    logps = precompute(model, [batch], n_pairs=3)
+    logps = precompute(model, [batch], n_prompts=3)
     for cached, frozen in zip(CachedReference(logps)(batch), FrozenReference(model)(batch)):
         torch.testing.assert_close(cached, frozen.to(cached.dtype))
 

@@ -14,17 +14,14 @@ from experiments import floors as floors_command
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from tasks import get_task
+from tasks.choice.answers import answer_logps
+from tasks.choice.floors import lookup
+from tasks.choice.rows import Choice
+from tasks.choice.scores import calibration_gaps
 from tasks.paraphrase import quora
-from tasks.paraphrase.lookup import Leak, leak, lookup
+from tasks.paraphrase.leak import Leak, leak
 from tasks.paraphrase.quora import COURSE_FILES, OFFICIAL_FILE, QuestionPair
-from tasks.paraphrase.scores import calibration_gaps
-from tasks.paraphrase.task import (
-    NO,
-    TEMPLATE,
-    YES,
-    ParaphraseTask,
-    answer_logps,
-)
+from tasks.paraphrase.task import NO, TEMPLATE, YES, ParaphraseTask
 
 TOKENIZER = get_tokenizer("verse")
 COURSE_HEADER = ["id", "sentence1", "sentence2", "is_duplicate"]
@@ -236,7 +233,7 @@ def test_answer_logps_equal_the_naive_computation(tmp_path):
     write_course(tmp_path, n=70)  # more than one batch
     task, model = get_task("paraphrase", tmp_path), tiny_gpt()
     prompts = [prompt for prompt, _ in task.examples("dev")]
-    found = answer_logps(model, TOKENIZER, prompts)
+    found = answer_logps(model, TOKENIZER, prompts, (YES, NO))
     assert found.shape == (70, 2)
     for prompt, logps in list(zip(prompts, found))[::9]:
         with torch.no_grad():
@@ -250,7 +247,7 @@ def test_evaluation(tmp_path):
     task, model = get_task("paraphrase", tmp_path), tiny_gpt()
     evaluation = evaluate(task, model)
     examples = task.examples("dev")
-    logps = answer_logps(model, TOKENIZER, [prompt for prompt, _ in examples])
+    logps = answer_logps(model, TOKENIZER, [prompt for prompt, _ in examples], (YES, NO))
     said_yes = [bool(yes > no) for yes, no in logps]
     is_yes = [completion == YES for _, completion in examples]
     assert len(set(said_yes)) == 2  # else the test shows little
@@ -281,6 +278,24 @@ def test_evaluation(tmp_path):
     assert evaluation.samples[0].endswith(f"answer: no, predicted:{YES if said_yes[0] else NO}")
 
 
+def test_the_scores_are_those_that_earlier_runs_recorded(tmp_path):
+    """As computed by the first version, whose runs are read and compared with newer ones."""
+    write_course(tmp_path)
+    metrics = evaluate(get_task("paraphrase", tmp_path), tiny_gpt()).metrics
+    values = {name: metric.value for name, metric in metrics.items()}
+    assert values == {
+        "accuracy": 0.6,
+        "macro_f1": 0.49843260188087773,
+        "answer_nll": pytest.approx(10.00543782711029, rel=1e-5),
+        "calibration_error": pytest.approx(0.1509232372045517, rel=1e-4),
+    }
+    sums = {name: metric.statistics.sum(axis=0) for name, metric in metrics.items()}
+    assert sums["accuracy"].tolist() == [24, 40]
+    assert sums["macro_f1"].tolist() == [21, 11, 5, 3]  # tp, fp, fn, tn
+    bins = [0, 0, 0.279925, -2.218, -0.016818, -2.842938, 0.679248, 0, 0, 0, 40]
+    assert sums["calibration_error"] == pytest.approx(bins, abs=1e-4)
+
+
 def test_the_metrics_are_made_again_from_their_addends(tmp_path):
     write_course(tmp_path)
     task = get_task("paraphrase", tmp_path)
@@ -294,8 +309,8 @@ def test_the_metrics_are_made_again_from_their_addends(tmp_path):
 
 def test_calibration_by_hand():
     """Three pairs promised 0.62 of which two hold, one promised 1 that does not."""
-    duplicate = np.array([True, True, False, False])
-    logps = np.log(np.array([[0.62, 0.38]] * 3 + [[1.0, 1e-30]]))
+    duplicate = np.array([1, 1, 0, 0])
+    logps = np.log(np.array([[0.38, 0.62]] * 3 + [[1e-30, 1.0]]))
     metric = ParaphraseTask.metrics["calibration_error"].of(calibration_gaps(duplicate, logps))
     expected = 3 / 4 * abs(0.62 - 2 / 3) + 1 / 4 * 1
     assert metric.value == pytest.approx(expected, abs=1e-6)
@@ -375,6 +390,14 @@ TRAIN = [
 ]
 
 
+def choices(pairs):
+    return [Choice((pair.first, pair.second), int(pair.duplicate)) for pair in pairs]
+
+
+def looked_up(train, pairs):
+    return lookup(choices(train), choices(pairs), n_labels=2)
+
+
 @pytest.mark.parametrize(
     "first, second, answer",
     [
@@ -388,7 +411,7 @@ TRAIN = [
     ],
 )
 def test_lookup_by_hand(first, second, answer):
-    assert lookup(TRAIN, [QuestionPair(first, second, True)]).tolist() == [answer]
+    assert looked_up(TRAIN, [QuestionPair(first, second, True)]).tolist() == [answer]
 
 
 def random_pairs(n, seed):
@@ -409,7 +432,7 @@ def test_lookup_and_leak_follow_their_definitions():
         yes = sum(labels)
         expected.append(majority if 2 * yes == len(labels) else 2 * yes > len(labels))
         seen.append(sum(any(question in t[:2] for t in train) for question in pair[:2]))
-    assert lookup(train, pairs).tolist() == expected and len(set(seen)) == 3
+    assert looked_up(train, pairs).tolist() == expected and len(set(seen)) == 3
     both = [pair.duplicate for pair, n in zip(pairs, seen) if n == 2]
     assert leak(train, pairs) == Leak(200, sum(n > 0 for n in seen), len(both), sum(both))
 
@@ -418,10 +441,10 @@ def test_lookup_never_compares_the_questions():
     """Which question stands first changes nothing, nor does what an unseen question says."""
     train, pairs = random_pairs(30, seed=0), random_pairs(200, seed=1)
     turned = [QuestionPair(pair.second, pair.first, pair.duplicate) for pair in pairs]
-    assert (lookup(train, turned) == lookup(train, pairs)).all()
+    assert (looked_up(train, turned) == looked_up(train, pairs)).all()
     alone = [pair._replace(second="Never seen?") for pair in pairs]
     alike = [pair._replace(second=f"{pair.first} Never seen?") for pair in pairs]
-    assert (lookup(train, alone) == lookup(train, alike)).all()
+    assert (looked_up(train, alone) == looked_up(train, alike)).all()
 
 
 def test_the_floors_command_counts_the_leak(tmp_path, capsys):

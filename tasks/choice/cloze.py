@@ -1,0 +1,83 @@
+"""Classification as a cloze: the answer is what a language model writes after a prompt."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from minigpt.model import GPT
+from minigpt.tokenizer import Tokenizer
+from tasks.base import Evaluation, Example, Task
+from tasks.choice.answers import answer_logps, check_answers, right_vs_wrong
+from tasks.choice.floors import choice_floors
+from tasks.choice.rows import Choice
+from tasks.choice.scores import CHOICE_SCORES, calibration_gaps, prediction_statistics
+from tasks.choice.template import Template
+
+SHOWN = 3  # rows among the samples
+
+
+class ClozeTask(Task):
+    """Give one of a few answers, the likeliest of them after the prompt.
+
+    A task has `choices`, the template of their prompts, and an answer for each label. Of two
+    labels the second is the positive one: the duplicates, the praise.
+    """
+
+    headline = "accuracy"
+    judged = ("accuracy", "macro_f1")
+    batch_size = 32
+    metrics = CHOICE_SCORES
+    preferences = {"right-vs-wrong": right_vs_wrong}
+    free_text = False
+    end_of_text = False
+
+    template: Template
+    answers: tuple[str, ...]  # of each label, in the order of their numbers
+
+    def choices(self, split: str) -> Sequence[Choice]:
+        """Return the rows of "train", "dev" or "test", with the numbers of their labels."""
+        raise NotImplementedError
+
+    def examples(self, split: str) -> list[Example]:
+        """Return one example for each row, its right answer the completion."""
+        return [
+            Example(self.template.fill(row.texts), self.answers[row.label])
+            for row in self.choices(split)
+        ]
+
+    def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
+        """Raise InputError for answers that their tokens do not tell apart."""
+        check_answers(self.answers, tokenizer, n_positions)
+
+    def evaluate(
+        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
+    ) -> Evaluation:
+        """Return accuracy, macro F1, mean nats of the right answer, and the calibration error.
+
+        The prediction is the likeliest of the answers, the first of equals (`answer_logps`).
+        "calibration_error" is how far a probability among the answers is from the share of rows
+        that keep it, on average over ten bins of it (Naeini et al., 2015): that of the second of
+        two labels, and of the predicted one of more. Nothing is drawn from `generator`.
+        """
+        examples = self.examples(split)
+        labels = np.array([row.label for row in self.choices(split)])
+        logps = answer_logps(model, tokenizer, [e.prompt for e in examples], self.answers)
+        predicted = logps.argmax(axis=1)
+        right = logps[np.arange(len(labels)), labels]
+        statistics = {
+            **prediction_statistics(labels, predicted, len(self.answers)),
+            "answer_nll": np.stack([-right, np.ones_like(right)], axis=1),
+            "calibration_error": calibration_gaps(labels, logps),
+        }
+        return Evaluation(
+            metrics={name: self.metrics[name].of(s) for name, s in statistics.items()},
+            samples=tuple(
+                f"{e.prompt}\n  answer:{e.completion}, predicted:{self.answers[answer]}"
+                for e, answer in zip(examples[:SHOWN], predicted)
+            ),
+        )
+
+    def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
+        """Return scores without a model (`choice_floors`); `generator` is not used."""
+        return choice_floors(self.choices("train"), self.choices(split), len(self.answers))
