@@ -16,6 +16,7 @@ from tasks import get_task
 from tasks.paraphrase.task import NO, TEMPLATE, YES
 
 SHORTEST, LONGEST = 44, 51  # tokens of a paraphrase prompt, as most of Quora's are
+PROMPT, ANSWER = 448, 64  # tokens of a long prompt and of an answer to it
 # One token each, with the space before it.
 WORDS = (
     "what is the best way to learn how do people find good books about music and history from "
@@ -47,6 +48,7 @@ def write_inputs(folder: Path, config: GPTConfig, n_examples: int) -> None:
     tokenizer = get_tokenizer(model)
     write_examples(folder / "paraphrase.json", paraphrases(tokenizer, n_examples))
     write_examples(folder / "sonnets.json", sonnets(tokenizer, max(n_examples, PROMPTS)))
+    write_examples(folder / "preferences.json", preferences(tokenizer, n_examples))
 
 
 def write_examples(path: Path, examples: list[dict[str, list[int]]]) -> None:
@@ -71,6 +73,17 @@ def paraphrases(tokenizer: Tokenizer, n: int) -> list[dict[str, list[int]]]:
             dict(zip(("prompt", "chosen", "rejected"), map(tokenizer.encode, (prompt, *answers))))
         )
     return examples
+
+
+def preferences(tokenizer: Tokenizer, n: int) -> list[dict[str, list[int]]]:
+    """Made-up words as long as public preference sets have them: a prompt and two answers."""
+    draw = np.random.default_rng(1)
+
+    def text(length: int) -> list[int]:
+        return tokenizer.encode("".join(f" {word}" for word in draw.choice(WORDS, length)))
+
+    sides = {"prompt": PROMPT, "chosen": ANSWER, "rejected": ANSWER}
+    return [{side: text(length) for side, length in sides.items()} for _ in range(n)]
 
 
 def sonnets(tokenizer: Tokenizer, n: int) -> list[dict[str, list[int]]]:

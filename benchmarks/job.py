@@ -42,7 +42,7 @@ class Job:
 
     objective: str  # sft, dpo or generate
     rank: int | None  # of the LoRA adapters; None: all weights are trained
-    data: str  # paraphrase or sonnets; for generate the way to sample
+    data: str  # paraphrase, sonnets or preferences; for generate the way to sample
     precision: str  # fp32 or bf16
     device: str  # cpu or cuda
     steps: int  # that are counted, after WARM_UP

@@ -35,6 +35,7 @@ from objectives import (
     PreferenceConfig,
     PreferenceObjective,
     make_batch,
+    make_pair_batch,
     precompute,
 )
 from objectives.sequences import length_buckets
@@ -126,9 +127,14 @@ def _preference(job: Job, model: GPT, examples: Examples) -> PreferenceObjective
 
 
 def _batch(job: Job, examples: Examples, index: np.ndarray) -> Batch:
-    prompts = [examples[i]["prompt"] for _ in job.scored for i in index]
-    completions = [examples[i][side] for side in job.scored for i in index]
-    return make_batch(prompts, completions, np.tile(index, len(job.scored)))
+    prompts, chosen, rejected = (
+        [examples[i][part] for i in index] for part in ("prompt", "chosen", "rejected")
+    )
+    if job.objective == "sft":
+        return make_batch(prompts, chosen, index)
+    if job.compile != "eager":  # which knows no shared rows, as in a run
+        return make_batch(prompts * 2, chosen + rejected, np.tile(index, 2))
+    return make_pair_batch(prompts, chosen, rejected, index)
 
 
 def _lengths(job: Job, examples: Examples) -> np.ndarray:

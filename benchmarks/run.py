@@ -109,6 +109,7 @@ def _rows(config: Config) -> list[tuple[str, int | None, str]]:
         for objective in ("sft", "dpo")
         for rank in METHODS
     ]
+    rows += [("dpo", rank, "preferences") for rank in METHODS]
     rows += [("generate", None, sampling) for sampling in SAMPLING]
     names = [Job(*row, "fp32", config.device, config.steps, config.compile, "").row for row in rows]
     for glob in config.rows:

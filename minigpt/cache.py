@@ -47,6 +47,10 @@ class KVCache:
             layer.positions, layer.mask = positions, mask
         return positions
 
+    def layer(self, i: int) -> "_LayerCache":
+        """Return what the block `i` keeps."""
+        return self.layers[i]
+
     def truncate(self, lengths: Tensor) -> None:
         """Forget all but the first `lengths` (B,) tokens of each row."""
         self.lengths = lengths

@@ -136,7 +136,8 @@ class GPT(nn.Module):
 
         A loss sends only the positions that it scores through `head`: for a one-token answer that
         saves the (B, T, V) logits, which cost more memory than the rest of the model together.
-        With a `minigpt.cache.KVCache` the ids continue the sequences that the cache holds.
+        With a `minigpt.cache.KVCache` the ids continue the sequences that the cache holds. Whatever
+        else says where tokens stand and whom they see may take its place, as `objectives.Shared`.
         Raises ValueError when the sequence is longer than the model's `n_positions`.
         """
         T = ids.size(1)
@@ -148,7 +149,7 @@ class GPT(nn.Module):
         positions = torch.arange(T, device=ids.device) if cache is None else cache.advance(T)
         x = self.dropout(self.wte(ids) + self.wpe(positions))  # (B, T, C)
         for i, block in enumerate(self.h):
-            x = block(x, None if cache is None else cache.layers[i])
+            x = block(x, None if cache is None else cache.layer(i))
         return self.ln_f(x)
 
     def head(self, hidden: Tensor) -> Tensor:

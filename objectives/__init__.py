@@ -1,9 +1,10 @@
 """Losses and the log-probabilities that they are made of."""
 
-from objectives.batch import Batch, make_batch
+from objectives.batch import Batch, Shared, make_batch
 from objectives.dpo import PairLosses, dpo_loss, dpo_weight
 from objectives.logps import kl_per_token, sequence_logps, token_logps
 from objectives.objective import ExampleLosses, Objective
+from objectives.pairs import make_pair_batch, make_shared_batch
 from objectives.preference import (
     PREFERENCE_LOSSES,
     PREFERENCE_OPTIONS,
@@ -33,6 +34,7 @@ __all__ = [
     "PreferenceObjective",
     "Reference",
     "SFT",
+    "Shared",
     "dpo_loss",
     "dpo_weight",
     "frozen_copy",
@@ -41,6 +43,8 @@ __all__ = [
     "ipo_mean_loss",
     "kl_per_token",
     "make_batch",
+    "make_pair_batch",
+    "make_shared_batch",
     "orpo_loss",
     "precompute",
     "sequence_logps",

@@ -3,12 +3,16 @@
     prompt      What is the capital of France ?        not scored
     completion  Paris <|endoftext|>                    scored: one log-prob per token
 
+Two completions of one long prompt may share its row, so that the model reads it once:
+
+    prompt | chosen | rejected             the rejected side sees the prompt, and not the chosen one
+
 A language model predicts token t from the tokens before it, so the input rows drop the last token
 and every scored token is read one position earlier: the "shift" of a causal loss, done once, here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -30,13 +34,42 @@ class Batch:
     sequence: Tensor  # (P,) the sequence it belongs to, 0..N-1
     counts: Tensor  # (N,) scored tokens of each sequence
     index: Tensor  # (N,) the sequence's number in its data set
+    shared: "Shared | None" = None  # who sees whom, where rows hold two completions; None: causal
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return _moved(self, device)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Rows [prompt][chosen][rejected]: positions that go on from the prompt on both sides.
+
+    `GPT.hidden` takes it in the place of a key/value cache, whose questions it answers: where do
+    the tokens stand, and whom do they see?
+    """
+
+    positions: Tensor  # (R, T)
+    mask: Tensor  # (R, 1, T, T), true where a token may look
+
+    def advance(self, T: int) -> Tensor:
+        """Return the positions of the T tokens of each row: (R, T)."""
+        return self.positions
+
+    def layer(self, i: int) -> "Shared":
+        """Return what the block `i` is told: the same as all others."""
+        return self
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return keys and values as they are, (R, H, T, D) each, and who sees them."""
+        return k, v, self.mask
+
+    def to(self, device: torch.device | str) -> "Shared":
+        """The same on another device."""
+        return _moved(self, device)
 
 
 def make_batch(
@@ -80,7 +113,7 @@ def make_batch(
         return torch.from_numpy(np.concatenate(pieces))  # (P,)
 
     return Batch(
-        inputs=_pad([np.frombuffer(key, dtype=np.int64) for key in rows]),
+        inputs=pad_rows([np.frombuffer(key, dtype=np.int64) for key in rows]),
         row=flat(row),
         position=flat(position),
         target=flat(target),
@@ -90,7 +123,14 @@ def make_batch(
     )
 
 
-def _pad(rows: list[np.ndarray]) -> Tensor:
+def _moved(told, device: torch.device | str):
+    """Return a dataclass of tensors on another device; None stays None."""
+    values = {f.name: getattr(told, f.name) for f in fields(told)}
+    return replace(told, **{name: v.to(device) for name, v in values.items() if v is not None})
+
+
+def pad_rows(rows: list[np.ndarray]) -> Tensor:
+    """Return rows of several lengths as one tensor (R, T), zeros on the right."""
     padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)  # (R, T)
     for padded_row, row in zip(padded, rows):
         padded_row[: len(row)] = row

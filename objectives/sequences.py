@@ -9,6 +9,7 @@ import numpy as np
 from minigpt.errors import InputError
 from minigpt.tokenizer import Tokenizer
 from objectives.batch import Batch, make_batch
+from objectives.pairs import make_pair_batch
 
 # How many batches are shuffled together before they are sorted by length. Larger pools pad less;
 # smaller ones mix more. At 100 the padding of Quora pairs, 32 at a time, is 2 % of all positions.
@@ -100,8 +101,15 @@ def sequence_batch(sequences: Sequences, index: np.ndarray) -> Batch:
     return make_batch(prompts, completions, index)
 
 
-def pair_batch(chosen: Sequences, rejected: Sequences, index: np.ndarray) -> Batch:
-    """The batch of the pairs with these numbers: all chosen completions, then all rejected."""
-    sides = [side.split(i) for side in (chosen, rejected) for i in index]
-    prompts, completions = zip(*sides)
-    return make_batch(prompts, completions, np.concatenate([index, index]))
+def pair_batch(
+    chosen: Sequences, rejected: Sequences, index: np.ndarray, *, share: bool = True
+) -> Batch:
+    """The batch of the pairs with these numbers: all chosen completions, then all rejected.
+
+    `share` lets both sides of a pair share a row, see `make_pair_batch`.
+    """
+    prompts, first = zip(*(chosen.split(i) for i in index))
+    others, second = zip(*(rejected.split(i) for i in index))
+    if share and all(map(np.array_equal, prompts, others)):  # cuts may have left them different
+        return make_pair_batch(prompts, first, second, index)
+    return make_batch(prompts + others, first + second, np.concatenate([index, index]))

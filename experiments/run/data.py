@@ -60,11 +60,13 @@ def dpo_data(
     reference: str,
     precision: str,
     folder: Path,
+    share_prompts: bool,
 ) -> PhaseData:
     """Preference pairs for a loss, with the reference's log-probs from `folder` or computed now.
 
     `reference` is the fingerprint of the reference's weights. Where the log-probs must be computed,
-    `policy` has to be the reference still; InputError if it has moved on.
+    `policy` has to be the reference still; InputError if it has moved on. `share_prompts` lets a
+    pair's sides share a row, which a compiled model does not know.
     """
     chosen, rejected = (
         tokenise(
@@ -82,5 +84,5 @@ def dpo_data(
     return PhaseData(
         PreferenceObjective(preference, cached),
         np.maximum(chosen.lengths, rejected.lengths),
-        lambda index: pair_batch(chosen, rejected, index),
+        lambda index: pair_batch(chosen, rejected, index, share=share_prompts),
     )

@@ -153,6 +153,7 @@ class TrainingRun:
             precision=config.precision,
             folder=self.folder.path,
             preference=self.plan.preference,
+            share_prompts=config.compile == "eager",
         )
 
     def _evaluate(self, phase: str) -> None:
