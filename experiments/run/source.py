@@ -104,6 +104,12 @@ def options_of(run: Path) -> Config:
         raise InputError(f"{path} records another kind of run ({error})") from error
 
 
+def hub_name(source: Source) -> str | None:
+    """Return what the Hub calls these weights; None if it does not have them."""
+    known = source.weights in PRESETS and source.weights != "verse" and not source.adapters
+    return f"{Path(HUB).name}/{source.weights}" if known else None
+
+
 def _policy(model: str) -> str:
     """The place that a name stands for: of a run, the folder of one of its policies."""
     path = Path(model)

@@ -80,11 +80,16 @@ def save_hugging_face(model: GPT, folder: Path, dtype: torch.dtype | None) -> No
         PREFIX + name: (tensor.T if name in turned else tensor).contiguous()
         for name, tensor in plain_state(model, dtype).items()
     }
-    companions = _companions(model)
-    config = _config(model, tensors[PREFIX + EMBEDDING].dtype, settings(companions, GENERATION))
+    ends = settings(_companions(model), GENERATION)
+    config = _config(model, tensors[PREFIX + EMBEDDING].dtype, ends)
     save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
-    write_companions(folder, {n: c for n, c in companions.items() if n != CONFIG})
+    save_tokenizer(model, folder)
     write_json(folder / CONFIG, config)
+
+
+def save_tokenizer(model: GPT, folder: Path) -> None:
+    """Write a model's tokenizer and generation_config.json as `save_hugging_face` does."""
+    write_companions(folder, {n: c for n, c in _companions(model).items() if n != CONFIG})
 
 
 def _companions(model: GPT) -> dict[str, bytes]:
