@@ -15,8 +15,14 @@ COLOURS = {"untuned": "#555555", "sft": "#1b6ca8", "dpo": "#c8553d"}
 REWARDS = {"chosen": "#2a7f4f", "rejected": "#b0413e", "margins": "#333333"}
 
 
-def draw_curves(path: Path, records: list[dict], floors: dict, task: Task) -> None:
-    """Draw the records of a run (lines of metrics.jsonl) into a PNG file.
+def draw_curves(path: Path, records: list[dict], floors: dict, task: Task | type[Task]) -> None:
+    """Draw the records of a run into a PNG file, as `curves` does."""
+    with replacing(path) as temporary:
+        curves(records, floors, task).savefig(temporary, dpi=120, format="png")
+
+
+def curves(records: list[dict], floors: dict, task: Task | type[Task]) -> Figure:
+    """Return the figure of a run's records (lines of metrics.jsonl).
 
     Of the scores, the two that claims are judged by first are drawn.
     """
@@ -34,8 +40,7 @@ def draw_curves(path: Path, records: list[dict], floors: dict, task: Task) -> No
     for ax in axes[: 2 + len(task.judged)]:
         _finish(ax, handoff)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    return figure
 
 
 def _finish(ax: Axes, handoff: int | None) -> None:

@@ -30,6 +30,14 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def show_duration(seconds: float) -> str:
+    """Return a time as people say it: "40 s", "3 min", "2 h 05 min"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
 def printable(text: str) -> str:
     """Return a text whose control characters, all but the ends of lines, are shown as escapes.
 

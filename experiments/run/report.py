@@ -2,9 +2,12 @@
 
 from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
-from experiments.run.display import align, printable, show_floor, show_with_interval
+from experiments.run.display import printable, show_with_interval
+from experiments.run.folder import RunFolder
 from experiments.run.plan import RunPlan
 from experiments.run.reading import account_lines
+from experiments.run.result import Result
+from experiments.run.score_table import as_text, score_rows
 from experiments.run.seeds import numpy_generator
 from lora import trainable_parameters
 from minigpt import GPT
@@ -71,37 +74,13 @@ def epoch_line(record: dict, epochs: int, task: Task) -> str:
     )
 
 
-def table(epochs: list[dict], best: dict, test: dict | None, floors: dict, task: Task) -> str:
-    """Return every evaluation, the floors under them, then the best and the last, as a table.
-
-    Brackets are 95 % intervals.
-    """
-    shown = {name: task.metrics[name] for name in epochs[0]["scores"]}
-    rows = [["", "phase", *(score.short for score in shown.values())]]
-
-    def add(title: str, phase: str, scores: dict) -> None:
-        cells = [show_with_interval(score, scores[name]) for name, score in shown.items()]
-        rows.append([title, phase, *cells])
-
-    for record in epochs:
-        add(f"epoch {record['epoch']}", record["phase"], record["scores"])
-    for title, floor in floors.items():
-        cells = [show_floor(score, name, floor) for name, score in shown.items()]
-        rows.append([title, "floor", *cells])
-    for title, record in (("best", best), ("last", epochs[-1])):
-        add(f"{title}: epoch {record['epoch']}", record["phase"], record["scores"])
-    if test:
-        add(f"test: epoch {best['epoch']}", best["phase"], test["scores"])
-    lines = align(rows)
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
-def write_report(result, folder, task: Task) -> None:
+def write_report(result: Result, folder: RunFolder) -> None:
     """Print the table and two samples; write curves.png, samples.txt and report.txt."""
-    text = table(result.epochs, result.best, result.test, result.floors, task)
+    metrics = {name: result.task.metrics[name] for name in result.epochs[0]["scores"]}
+    text = as_text(score_rows(result.epochs, result.best, result.test, result.floors, metrics))
     write_text(folder.path / "report.txt", text + "\n")
     write_text(folder.path / "samples.txt", _samples(result.epochs))
-    draw_curves(folder.path / "curves.png", folder.logged(), result.floors, task)
+    draw_curves(folder.path / "curves.png", folder.logged(), result.floors, result.task)
     print("\n" + text + "\n")
     for sample in result.last["samples"][:2]:
         print(printable(sample) + "\n")

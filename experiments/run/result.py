@@ -3,24 +3,116 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from experiments.run.curves import curves
+from experiments.run.evaluation import evaluations
+from experiments.run.folder import STEP, RunFolder, read_record
+from experiments.run.page import result_page
+from experiments.run.score_table import score_rows
+from minigpt.errors import InputError
+from tasks import Task
+from tasks.registry import task_class
+
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What a finished run found. `epochs` are the evaluations on dev, the untuned model's first."""
+    """What a finished run found. `epochs` are the evaluations on dev, the untuned model's first.
+
+    `steps`, `scores` and `samples` return flat rows, which `pandas.DataFrame` takes as they are.
+    """
 
     folder: Path
     epochs: list[dict]
     best: dict
     test: dict | None
     floors: dict[str, dict[str, float]]
+    task: Task | type[Task]  # which says how scores are called and shown
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Result":
+        """Return what the finished run in `folder` found; InputError where there is none."""
+        folder = Path(folder)
+        if not (folder / "run.json").exists():
+            raise InputError(f"there is no run in {folder}; expected a folder with a run.json")
+        record = read_record(folder / "run.json")
+        if record.get("status") != "finished":
+            raise InputError(
+                f"the run in {folder} is {record.get('status')}; expected a finished one, "
+                "resume it with --resume (in a notebook resume=True)"
+            )
+        epochs = evaluations(RunFolder(folder).logged())
+        task = task_class(record["config"]["task"])
+        return cls(folder, epochs, record["best"], record.get("test"), record["floors"], task)
 
     @property
     def last(self) -> dict:
         return self.epochs[-1]
 
+    def record(self) -> dict:
+        """Return what run.json holds: options, versions, machine, times, memory."""
+        return read_record(self.folder / "run.json")
+
+    def steps(self) -> list[dict]:
+        """Return a row for each optimizer step: step, epoch, phase, loss and what else was logged.
+
+        The metrics are named as TRL names them (rewards/chosen, ...).
+        """
+        return [row for row in RunFolder(self.folder).logged() if row["kind"] == STEP]
+
+    def scores(self) -> list[dict]:
+        """Return a row for each evaluation and metric: the value and its 95 % interval.
+
+        Columns: step, epoch, phase, split, metric, value, low, high, larger_is_better.
+        """
+        return [
+            {
+                **_place(record),
+                "metric": name,
+                "value": score["value"],
+                "low": score["interval"][0],
+                "high": score["interval"][1],
+                "larger_is_better": score["larger_is_better"],
+            }
+            for record in self._evaluations()
+            for name, score in record["scores"].items()
+        ]
+
+    def samples(self) -> list[dict]:
+        """Return a row for each text of each evaluation.
+
+        Columns: step, epoch, phase, split, number, text.
+        """
+        return [
+            {**_place(record), "number": number, "text": text}
+            for record in self._evaluations()
+            for number, text in enumerate(record["samples"])
+        ]
+
+    def plot(self) -> Figure:
+        """Return the figure of the run: losses, scores beside their floors, rewards."""
+        return curves(RunFolder(self.folder).logged(), self.floors, self.task)
+
+    def _evaluations(self) -> list[dict]:
+        """Return every evaluation's record, the one on test last, which is the best epoch's."""
+        test = [{**self.best, **self.test, "split": "test"}] if self.test else []
+        return [*self.epochs, *test]
+
     def __repr__(self) -> str:
-        name, score = next(iter(self.best["scores"].items()))
+        score = self.best["scores"][self.task.headline]
+        shown = self.task.metrics[self.task.headline]
         return (
-            f"Result({str(self.folder)!r}, {len(self.epochs) - 1} epochs, "
-            f"best {self.best['epoch']}: {name} {score['value']:.4g})"
+            f"Result({str(self.folder)!r}, {self.last['epoch']} epochs, best "
+            f"{self.best['epoch']}: {shown.short} {shown.show(score['value'])})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the run as a notebook shows it: a summary, the scores, the figure."""
+        metrics = {name: self.task.metrics[name] for name in self.epochs[0]["scores"]}
+        rows = score_rows(self.epochs, self.best, self.test, self.floors, metrics)
+        return result_page(self.folder, self.record(), rows, self.plot())
+
+
+def _place(record: dict) -> dict:
+    """Return where in the run an evaluation belongs."""
+    return {key: record[key] for key in ("step", "epoch", "phase", "split")}

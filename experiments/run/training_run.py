@@ -88,8 +88,9 @@ class TrainingRun:
         scored = "test" in self.task.scored_splits
         test = self._score("test", f"test-{best['epoch']:02}") if scored else None
         self.folder.update(best=best, last=self.epochs[-1], test=test)
-        result = Result(self.folder.path, self.epochs, best, test, self.folder.record["floors"])
-        write_report(result, self.folder, self.task)
+        floors = self.folder.record["floors"]
+        result = Result(self.folder.path, self.epochs, best, test, floors, self.task)
+        write_report(result, self.folder)
         return result
 
     def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
