@@ -10,6 +10,7 @@ from experiments.run.evaluation import evaluations
 from experiments.run.folder import LINES, RunFolder, open_run
 from experiments.run.result import Result
 from minigpt.errors import InputError
+from tasks.sonnet.task import SonnetTask
 
 RECORDS = Path(__file__).parent.parent / "records" / "study" / "runs"
 
@@ -112,6 +113,8 @@ def test_the_kinds_of_an_older_log_are_known(tmp_path):
 
 
 def test_what_a_notebook_shows_of_a_result_is_one_short_line(tmp_path):
-    epoch = {"epoch": 3, "scores": {"chrf": {"value": 0.123456}}, "samples": ["x" * 9999]}
-    shown = repr(Result(tmp_path / "run", [epoch] * 5, epoch, epoch, {"floor": {"chrf": 1.0}}))
-    assert "4 epochs, best 3: chrf 0.1235" in shown and "\n" not in shown and len(shown) < 250
+    score = {"value": 1.23456}
+    epoch = {"epoch": 3, "scores": {"bits_per_char": score}, "samples": ["x" * 9999]}
+    floors = {"floor": {"chrf": 1.0}}
+    shown = repr(Result(tmp_path / "run", [epoch] * 5, epoch, epoch, floors, SonnetTask))
+    assert "3 epochs, best 3: bits/char 1.235" in shown and "\n" not in shown and len(shown) < 250
