@@ -1,15 +1,21 @@
 """A run as an object: what a notebook gets, shows, reads back and hands to pandas."""
 
 import json
+import signal
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from experiments import handoff
+from experiments.run import observers
 from experiments.run.config import Config, make_config
 from experiments.run.display import show_duration
+from experiments.run.folder import RunFolder
+from experiments.run.observers import LivePlot
 from minigpt import GPT, GPTConfig, save_pretrained
 from minigpt.errors import InputError
 from tests.conftest import oracle
@@ -37,8 +43,18 @@ def small(tmp_path_factory) -> Config:
 
 
 @pytest.fixture(scope="module")
-def result(small):
-    return handoff.run(small)
+def result(small, watched):
+    def observe(row):
+        lines = (small.out / "metrics.jsonl").read_text().count("\n")
+        watched.append((row, lines))
+
+    return handoff.run(small, observer=observe)
+
+
+@pytest.fixture(scope="module")
+def watched() -> list[tuple[dict, int]]:
+    """What the observer of `result` was told, and how many lines of the log there were by then."""
+    return []
 
 
 def test_a_finished_run_opens_again(result):
@@ -96,6 +112,21 @@ def test_the_figure_leaves_pyplot_alone(result):
     assert len(result.plot().axes) >= 4 and pyplot.get_fignums() == before
 
 
+def test_an_observer_gets_each_row_as_it_is_logged(result, watched):
+    log = (result.folder / "metrics.jsonl").read_text().splitlines()
+    assert [row for row, _ in watched] == [json.loads(line) for line in log]
+    assert [lines for _, lines in watched] == [*range(1, len(log) + 1)]  # written by then
+
+
+def test_the_live_figure_can_be_drawn_from_the_first_row_on(result):
+    figures = []
+    live = LivePlot(seconds=0, show=figures.append)
+    rows = RunFolder(result.folder).logged()
+    for row in rows:
+        live(row)
+    assert len(figures) == len(rows) == 7 and figures[-1].axes
+
+
 class Page(HTMLParser):
     """The tags and the words of a page."""
 
@@ -118,6 +149,89 @@ def test_a_notebook_shows_summary_scores_floors_and_figure_and_nothing_unescaped
     assert "<script>alert(1)</script>" in page.words
     for text in (str(result.folder), "switch_epoch 1", "test: epoch", "floor", "bits/char"):
         assert text in page.words
+
+
+@pytest.mark.slow
+def test_an_observer_that_raises_ends_the_run_and_the_next_cell_resumes_it(small, result, tmp_path):
+    def fail(row):
+        if row["step"] == 3:
+            raise ZeroDivisionError("the observer's own fault")
+
+    config = replace(small, out=tmp_path / "run")
+    with pytest.raises(ZeroDivisionError):
+        handoff.run(config, observer=fail)
+    record = json.loads((config.out / "run.json").read_text())
+    assert record["status"] == "failed" and "the observer's own fault" in record["error"]
+    assert handoff.run(replace(config, resume=True)).scores() == result.scores()
+
+
+@pytest.mark.slow
+def test_a_stopped_cell_is_resumed_by_the_next_and_a_cell_runs_twice(small, result, tmp_path):
+    """The stop button sends SIGINT to the kernel; the step at work is done and kept."""
+    config = replace(small, out=tmp_path / "run")
+
+    def stop(row):
+        if row["kind"] == "step" and row["step"] == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="interrupted; resume=True goes on"):
+        handoff.run(config, observer=stop)
+    rows, told = RunFolder(config.out).logged(), []
+    assert [row["step"] for row in rows] == [0, 1]
+    for _ in range(2):  # the next cell, and that cell once more
+        again = handoff.run(replace(config, resume=True), observer=told.append)
+        assert again.scores() == result.scores()
+    assert [row["step"] for row in told] == [2, 2, 3, 4, 4]
+
+
+@pytest.mark.parametrize("log", ["tensorboard", "trackio"])
+def test_a_log_whose_package_is_missing_is_refused_before_anything(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(observers, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=f"--log {log} needs .*; expected it, pip install {log}"):
+        handoff.run(make_config(model="not there", out=tmp_path / "run", log=log))
+    assert not (tmp_path / "run").exists()
+
+
+def rows_of_a_run(result):
+    rows = RunFolder(result.folder).logged()
+    losses = [row["loss"] for row in rows if row["kind"] == "step"]
+    bits = [row["scores"]["bits_per_char"]["value"] for row in rows if row["kind"] == "evaluation"]
+    return rows, losses, bits
+
+
+@pytest.mark.parity
+def test_tensorboard_reads_back_what_was_logged(result, tmp_path):
+    oracle("tensorboard")
+    events = oracle("tensorboard.backend.event_processing.event_accumulator")
+    rows, losses, bits = rows_of_a_run(result)
+    with observers.open_log("tensorboard", tmp_path, {}) as log:
+        for row in rows:
+            log(row)
+    found = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in found.Scalars("train/loss")] == pytest.approx(losses)
+    assert [event.step for event in found.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [event.value for event in found.Scalars("dev/bits_per_char")] == pytest.approx(bits)
+
+
+def test_trackio_gets_what_was_logged(result, tmp_path, monkeypatch):
+    """A stand-in that takes what trackio's own `init` and `Run` take."""
+    rows, losses, bits = rows_of_a_run(result)
+    logged, ended = [], []
+
+    def init(project, name=None, config=None, resume="never"):
+        assert (name, config, resume) == ("run", {"seed": 0}, "allow")
+        return SimpleNamespace(
+            log=lambda metrics, step=None: logged.append((step, metrics)),
+            finish=lambda: ended.append(True),
+        )
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init))
+    with observers.open_log("trackio", tmp_path / "run", {"seed": 0}) as log:
+        for row in rows:
+            log(row)
+    assert [values["train/loss"] for _, values in logged if "train/loss" in values] == losses
+    assert [v["dev/bits_per_char"] for _, v in logged if "dev/bits_per_char" in v] == bits
+    assert [step for step, _ in logged] == [0, 1, 2, 2, 3, 4, 4] and ended == [True]
 
 
 def test_durations_as_people_say_them():

@@ -8,7 +8,7 @@ checkpoint.safetensors   the latest state, for --resume
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -37,6 +37,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self.observers: list[Callable[[dict], None]] = []  # each gets every line once it is written
         self.checkpoint = path / "checkpoint.safetensors"
         self.metrics = path / "metrics.jsonl"
         self.record: dict = {}
@@ -48,10 +49,11 @@ class RunFolder:
 
         `kind` says what the line tells of: STEP or EVALUATION.
         Numbers may be scalar tensors. They stay on their device until the line is written, since
-        fetching those of every step would make every step wait for the device.
+        fetching those of every step would make every step wait for the device. With observers
+        there is no waiting line: each is told at once. What one of them raises ends the run.
         """
         self._lines.append({"kind": kind, **values})
-        if len(self._lines) == LINES:
+        if self.observers or len(self._lines) == LINES:
             self.flush()
 
     def flush(self) -> None:
@@ -66,6 +68,9 @@ class RunFolder:
         if finite:
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(line, default=float) + "\n" for line in finite))
+        for line in finite:
+            for observe in self.observers:
+                observe(line)
         if len(finite) < len(lines):
             raise InputError(_divergence(lines[len(finite)]))
 

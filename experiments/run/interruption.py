@@ -16,6 +16,9 @@ class Interruption(KeyboardInterrupt):
         self.number = number
         self.resumable = resumable
 
+    def __str__(self) -> str:
+        return f"interrupted{'; resume=True goes on' if self.resumable else ''}"
+
 
 def signal_of(stop: KeyboardInterrupt) -> int:
     """Return the number of the signal behind an interruption; a plain one is Ctrl-C."""
@@ -43,16 +46,17 @@ def signals_interrupt() -> Iterator[None]:
 
 @contextmanager
 def signals_wait() -> Iterator[list[int]]:
-    """Within `signals_interrupt`, only note the first signal, for the caller to stop when it can.
+    """Only note the first signal that would interrupt, for the caller to stop when it can.
 
-    Yields the list that its number is put in. A second signal interrupts at once. Elsewhere, in
-    a notebook say, nothing is changed.
+    Those are Ctrl-C, a notebook's stop button too, and within `signals_interrupt` its signals.
+    Yields the list that the signal's number is put in. A second one interrupts at once. Only the
+    main thread can handle signals; in another one nothing is changed.
     """
     noted: list[int] = []
-    previous = {n: signal.getsignal(n) for n in (signal.SIGINT, *STOPPING)}
-    if _interrupt not in previous.values():
+    if threading.current_thread() is not threading.main_thread():
         yield noted
         return
+    previous = {n: signal.getsignal(n) for n in (signal.SIGINT, *STOPPING)}
 
     def note(number: int, frame) -> None:
         if noted:

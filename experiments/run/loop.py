@@ -6,6 +6,7 @@ from experiments.run.config import Config, identity
 from experiments.run.contents import contents_of, read_task
 from experiments.run.data import sft_data
 from experiments.run.folder import open_run
+from experiments.run.observers import Observer, open_log
 from experiments.run.plan import resolve
 from experiments.run.policy import make_policy
 from experiments.run.reading import account_for
@@ -17,10 +18,15 @@ from minigpt import get_tokenizer
 from tasks import Task
 
 
-def run(config: Config, task: Task | None = None) -> Result | None:
+def run(
+    config: Config, task: Task | None = None, *, observer: Observer | None = None
+) -> Result | None:
     """Do what `config` says; None for a dry run, which only prints the plan.
 
     A `task` that is there already stands for the one that `config` names, with its data.
+    `observer` is called with each row of metrics.jsonl, a dict, once it is written. What it raises
+    ends the run as failed; resumed, the run goes on from its latest checkpoint and tells the rows
+    after it again.
     Raises InputError for anything wrong with the input. torch's random state is the caller's again
     afterwards.
     """
@@ -45,7 +51,9 @@ def run(config: Config, task: Task | None = None) -> Result | None:
     with (
         torch.random.fork_rng(),
         open_run(config.out, identity(config), resume=config.resume, contents=contents) as folder,
+        open_log(config.log, folder.path, identity(config)) as log,
     ):
+        folder.observers += [each for each in (observer, log) if each]
         folder.update(accounts=account)
         torch.manual_seed(torch_seed(config.seed, "dropout"))
         training = TrainingRun(plan, task, policy, folder, sft=data)

@@ -8,6 +8,7 @@ import torch
 from experiments.run.bounds import check_bounds, flag
 from experiments.run.config import Config, flat_options, run_name
 from experiments.run.flags import LORA_FLAGS
+from experiments.run.observers import check_log
 from experiments.run.schedule import Phase, handoff_phases
 from experiments.run.source import Source, find_source
 from experiments.run.training import check_lora_plus
@@ -39,6 +40,7 @@ def resolve(config: Config, task: type[Task] | None = None) -> RunPlan:
     """
     task = task or task_class(config.task)
     config = replace(config, task=task.name)
+    check_log(config.log)
     _check_pairs(config, task)
     _check_adapters(config)
     check_bounds(flat_options(config))
