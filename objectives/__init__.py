@@ -3,7 +3,7 @@
 from objectives.batch import Batch, Shared, make_batch
 from objectives.dpo import PairLosses, dpo_loss, dpo_weight
 from objectives.logps import kl_per_token, sequence_logps, token_logps
-from objectives.objective import ExampleLosses, Objective
+from objectives.objective import ExampleLosses, Objective, quantiles
 from objectives.pairs import make_pair_batch, make_shared_batch
 from objectives.preference import (
     PREFERENCE_LOSSES,
@@ -47,6 +47,7 @@ __all__ = [
     "make_shared_batch",
     "orpo_loss",
     "precompute",
+    "quantiles",
     "sequence_logps",
     "sft_loss",
     "simpo_loss",

@@ -2,10 +2,27 @@
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from minigpt.model import GPT
 from objectives.batch import Batch
+
+SPREAD = ("weights",)  # the metrics of which quantiles are told beside the mean
+QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+
+
+def quantiles(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the quantiles of the metrics in SPREAD, "weights/q10" and so on, as scalars.
+
+    `values` are the metrics of all examples, name -> (B,), of which some or all may be others.
+    """
+    return {
+        f"{name}/{short}": torch.quantile(values[name], share)
+        for name in SPREAD
+        if name in values
+        for short, share in QUANTILES.items()
+    }
 
 
 class ExampleLosses(NamedTuple):

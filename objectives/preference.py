@@ -8,7 +8,7 @@ from torch import Tensor
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from objectives.batch import Batch
-from objectives.dpo import PairLosses, check_options, dpo_loss
+from objectives.dpo import PairLosses, check_options, dpo_loss, dpo_weight
 from objectives.logps import sequence_logps
 from objectives.objective import ExampleLosses
 from objectives.reference import Reference
@@ -76,7 +76,8 @@ class PreferenceObjective:
     `config.sft_weight` adds that many times the chosen completion's mean negative log-likelihood,
     which holds up log p(chosen): a margin often grows while both sides sink. Every pair counts
     alike in it; in TRL every token of the batch does. logps/* are sums under every loss, where TRL
-    logs means for simpo and orpo. Raises ValueError unless a reference is given exactly where the
+    logs means for simpo and orpo. The weights are DPO's own, `dpo_weight` of the margins; label
+    smoothing takes itself off each. Raises ValueError unless a reference is given exactly where the
     loss uses one.
     """
 
@@ -99,18 +100,18 @@ class PreferenceObjective:
         if self.config.sft_weight:
             chosen_counts, _ = batch.counts.chunk(2)
             losses = losses + self.config.sft_weight * sft_loss(chosen, chosen_counts)
-        return ExampleLosses(
-            losses,
-            {
-                "rewards/chosen": chosen_rewards,
-                "rewards/rejected": rejected_rewards,
-                "rewards/margins": chosen_rewards - rejected_rewards,
-                # Ties do not win.
-                "rewards/accuracies": (chosen_rewards > rejected_rewards).float(),
-                "logps/chosen": chosen.detach(),
-                "logps/rejected": rejected.detach(),
-            },
-        )
+        metrics = {
+            "rewards/chosen": chosen_rewards,
+            "rewards/rejected": rejected_rewards,
+            "rewards/margins": chosen_rewards - rejected_rewards,
+            # Ties do not win.
+            "rewards/accuracies": (chosen_rewards > rejected_rewards).float(),
+            "logps/chosen": chosen.detach(),
+            "logps/rejected": rejected.detach(),
+        }
+        if self.config.loss == "sigmoid":
+            metrics["weights"] = dpo_weight(metrics["rewards/margins"])
+        return ExampleLosses(losses, metrics)
 
     def _pair_losses(self, chosen: Tensor, rejected: Tensor, batch: Batch) -> PairLosses:
         config, beta = self.config, self.config.beta

@@ -20,6 +20,7 @@ from experiments.run import training_run
 from experiments.run.checkpoint import read_progress
 from experiments.run.config import Config, flat_options, identity, make_config
 from experiments.run.contents import contents_of
+from experiments.run.handover import load_pairs
 from experiments.run.plan import with_defaults
 from experiments.run.policy import make_policy
 from experiments.run.source import Source
@@ -89,6 +90,7 @@ def test_a_run_leaves_its_whole_record(finished):
         "report.txt",
         "checkpoint.safetensors",
         "pairs.jsonl",
+        "held-out-pairs.jsonl",
         "reference",
         "best",
         "last",
@@ -131,9 +133,26 @@ def test_dpo_starts_at_ln_2_and_logs_trls_metrics(finished):
         "rewards/accuracies",
         "logps/chosen",
         "logps/rejected",
+        "weights",
+        "weights/q10",
+        "weights/q50",
+        "weights/q90",
         "grad_norm",
         "learning_rate",
     } <= first.keys()
+
+
+def test_dpo_is_looked_at_on_pairs_made_of_dev(finished):
+    untuned, sft, dpo = ({n for n in r if n.startswith("eval_")} for r in finished.epochs)
+    assert not untuned and not sft and len(dpo) == 13
+    assert {"eval_rewards/margins", "eval_kl/chosen", "eval_weights/q90"} <= dpo
+    made = json.loads((finished.folder / "run.json").read_text())["reference"]["held_out"]
+    path = finished.folder / "held-out-pairs.jsonl"
+    dev = get_task("sonnet", limits={"dev": 2}).examples("dev")
+    assert [(pair.prompt, pair.chosen) for pair in load_pairs(path, made)] == dev
+    assert len(list(finished.folder.glob("reference-*.safetensors"))) == 2  # training's, and these
+    with pytest.raises(InputError, match="that the run wrote"):
+        load_pairs(path, {**made, "pairs_sha256": "0"})
 
 
 def test_the_best_weights_can_be_loaded(finished):
@@ -291,7 +310,11 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     once = load_file(finished.folder / "last" / "model.safetensors")
     twice = load_file(result.folder / "last" / "model.safetensors")
     assert all(torch.equal(once[name], twice[name]) for name in once)
-    assert [r["scores"] for r in result.epochs] == [r["scores"] for r in finished.epochs]
+    timeless = [
+        [{k: v for k, v in r.items() if "seconds" not in k} for r in each.epochs]
+        for each in (result, finished)
+    ]
+    assert timeless[0] == timeless[1] and "eval_rewards/margins" in timeless[0][-1]
 
 
 @pytest.mark.parametrize("steps", [2, 3])  # within an epoch, and at its end before it is evaluated

@@ -1,4 +1,4 @@
-"""The handoff from SFT to DPO: what is kept of the policy, and the pairs that DPO learns from."""
+"""The handoff from SFT to DPO: what is kept of the policy, and the preference pairs."""
 
 import hashlib
 import json
@@ -14,41 +14,73 @@ from minigpt import GPT
 from minigpt.errors import InputError
 from minigpt.files import hash_file, write_text
 from minigpt.tokenizer import Tokenizer
-from tasks import PreferencePair, Task, build_pairs, describe_pairs
+from tasks import Example, PreferencePair, Task, build_pairs, describe_pairs
+
+# The files of a handoff in a run's folder; the pairs' by the random stream they are drawn from.
+PAIRS = {"pairs": "pairs.jsonl", "held-out pairs": "held-out-pairs.jsonl"}
+REFERENCE = "reference"
+HELD_OUT = 256  # examples of dev, at most, that held-out pairs are made of
 
 
 def hand_over(
     config: Config, task: Task, policy: GPT, tokenizer: Tokenizer, folder: RunFolder, *, epoch: int
 ) -> None:
-    """Make the preference pairs and keep the reference: the policy as it stands after `epoch`."""
+    """Make the preference pairs and keep the reference: the policy as it stands after `epoch`.
+
+    Pairs to train on are made of the training examples; others, to look at what DPO does on pairs
+    that it does not learn from, of examples of dev.
+    """
     print(
         f"handoff: the reference is the policy after epoch {epoch}; making {config.pairs} pairs",
         flush=True,
     )
-    examples = task.examples("train")
+
+    def make(name: str, examples: list[Example]) -> dict:
+        pairs = _make_pairs(config, task, policy, tokenizer, examples, stream=name)
+        path = folder.path / PAIRS[name]
+        save_pairs(path, pairs)
+        return {
+            "pairs": describe_pairs(pairs, examples, free_text=task.free_text),
+            "pairs_sha256": hash_file(path, hashlib.sha256()),
+        }
+
+    training = make("pairs", task.examples("train"))
+    if not training["pairs"]["pairs"]:
+        raise InputError(f"no {config.pairs} pair has two different sides; expected some")
+    held_out = make("held-out pairs", some_of(task.examples("dev"), HELD_OUT))
+    save_policy(policy, folder.path / REFERENCE, base_model_name=config.model)
+    weights = weights_fingerprint(policy)
+    reference = {"epoch": epoch, "weights": weights, **training, "held_out": held_out}
+    folder.update(reference=reference)
+
+
+def _make_pairs(
+    config: Config,
+    task: Task,
+    policy: GPT,
+    tokenizer: Tokenizer,
+    examples: list[Example],
+    *,
+    stream: str,
+) -> list[PreferencePair]:
+    """Return the pairs that the policy as it stands makes of `examples`, drawn from `stream`."""
     with autocast(policy.wte.weight.device, config.precision):
-        pairs = build_pairs(
+        return build_pairs(
             config.pairs,
             task,
             policy,
             tokenizer,
             examples,
-            generator=torch_generator(config.seed, "pairs", device=config.device),
+            generator=torch_generator(config.seed, stream, device=config.device),
             n_samples=config.pair_samples,
         )
-    if not pairs:
-        raise InputError(f"no {config.pairs} pair has two different sides; expected some")
-    path = folder.path / "pairs.jsonl"
-    save_pairs(path, pairs)
-    save_policy(policy, folder.path / "reference", base_model_name=config.model)
-    folder.update(
-        reference={
-            "epoch": epoch,
-            "weights": weights_fingerprint(policy),
-            "pairs": describe_pairs(pairs, examples, free_text=task.free_text),
-            "pairs_sha256": hash_file(path, hashlib.sha256()),
-        }
-    )
+
+
+def some_of(examples: list[Example], most: int) -> list[Example]:
+    """Return at most `most` of the examples, evenly spread over them: the same in every run."""
+    if len(examples) <= most:
+        return examples
+    return [examples[i * len(examples) // most] for i in range(most)]
 
 
 def save_pairs(path: Path, pairs: list[PreferencePair]) -> None:

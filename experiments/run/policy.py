@@ -6,7 +6,8 @@ import torch
 
 from experiments.run.source import Source, load_source
 from lora import FUSED, LoRAConfig, inject, load_adapter, lora_layers, save_adapter
-from minigpt import GPT, PRESETS, accelerate, load_pretrained, save_pretrained
+from minigpt import GPT, PRESETS, accelerate, decelerate, load_pretrained, save_pretrained
+from objectives import frozen_copy
 
 
 def make_policy(
@@ -55,3 +56,15 @@ def restore_policy(policy: GPT, folder: Path) -> None:
         load_adapter(policy, folder)
     else:
         policy.load_state_dict(load_pretrained(folder).state_dict())
+
+
+def frozen_policy(policy: GPT, folder: Path) -> GPT:
+    """Return what `save_policy` kept of an earlier state of the policy, as a model beside it.
+
+    Weights that do not train are shared. It is not compiled, as it is not meant to stay.
+    """
+    earlier = frozen_copy(policy)
+    decelerate(earlier)
+    accelerate(earlier, FUSED)
+    restore_policy(earlier, folder)
+    return earlier

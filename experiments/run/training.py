@@ -15,7 +15,7 @@ from lora import lora_layers
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from objectives.batch import Batch
-from objectives.objective import Objective
+from objectives.objective import Objective, quantiles
 
 LOSS_EVERY = 10  # steps between the losses that a progress bar shows, as each waits for the device
 
@@ -59,7 +59,9 @@ def train(
 def accumulate_gradients(
     model: GPT, microbatches: list[Batch], objective: Objective, *, precision: str
 ) -> dict[str, torch.Tensor]:
-    """Add the gradient of the whole step's mean loss to `.grad`; return the step's mean metrics.
+    """Add the gradient of the whole step's mean loss to `.grad`; return the step's metrics.
+
+    They are means over the step's examples, of some (`quantiles`) also quantiles.
 
     Every example counts by its weight over the whole step, not over its microbatch, so 8 x 1,
     4 x 2 and 1 x 8 are the same step.
@@ -74,6 +76,7 @@ def accumulate_gradients(
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
     means: dict[str, torch.Tensor] = {}
+    examples: dict[str, list[torch.Tensor]] = {}  # the metrics of each
     for batch, weight in zip(microbatches, weights):
         with autocast(device, precision):
             losses, metrics = objective(model, batch.to(device))
@@ -82,7 +85,8 @@ def accumulate_gradients(
         loss.backward()
         for name, values in {"loss": losses, **metrics}.items():
             means[name] = means.get(name, 0.0) + (values.detach() * share).sum()
-    return means
+            examples.setdefault(name, []).append(values.detach())
+    return means | quantiles({name: torch.cat(parts) for name, parts in examples.items()})
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -17,7 +17,8 @@ from experiments.run.evaluation import (
     save_statistics,
 )
 from experiments.run.folder import RunFolder
-from experiments.run.handover import hand_over, load_pairs
+from experiments.run.handover import PAIRS, REFERENCE, hand_over, load_pairs
+from experiments.run.held_out import diagnose
 from experiments.run.interruption import Interruption, signals_wait
 from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.plan import RunPlan
@@ -50,6 +51,7 @@ class TrainingRun:
         self.policy = policy
         self.folder = folder
         self.sft = sft
+        self.held_out: PhaseData | None = None  # pairs that DPO is looked at with
         self.tokenizer = get_tokenizer(policy)
         self.optimizer = self._fresh_optimizer()
         self.epoch = 0  # at work in this epoch; 0 is the evaluation before any training
@@ -144,23 +146,30 @@ class TrainingRun:
         return make_optimizer(self.policy, weight_decay=decay, lora_plus=lora_plus)
 
     def _dpo_data(self) -> PhaseData:
-        config, handoff = self.config, self.folder.record["reference"]
+        """The pairs to train on; held-out ones, where the handoff made any, are kept beside."""
+        handoff = self.folder.record["reference"]
+        held_out = handoff.get("held_out")  # runs of before they were made have none
+        if held_out and held_out["pairs"]["pairs"]:
+            self.held_out = self._pairs("held-out pairs", held_out)
+        return self._pairs("pairs", handoff)
+
+    def _pairs(self, name: str, made: dict) -> PhaseData:
         return dpo_data(
-            load_pairs(self.folder.path / "pairs.jsonl", handoff),
+            load_pairs(self.folder.path / PAIRS[name], made),
             self.task,
             self.tokenizer,
             self.policy,
-            reference=handoff["weights"],
-            precision=config.precision,
+            reference=self.folder.record["reference"]["weights"],
+            precision=self.config.precision,
             folder=self.folder.path,
             preference=self.plan.preference,
-            share_prompts=config.compile == "eager",
+            share_prompts=self.config.compile == "eager",
         )
 
     def _evaluate(self, phase: str) -> None:
         """Score the policy on dev, log it, and keep the weights if no epoch was better."""
         started = time.monotonic()
-        scored = self._score("dev", f"dev-{self.epoch:02}")
+        scored = self._score("dev", f"dev-{self.epoch:02}") | self._diagnose()
         record = {
             "kind": EVALUATION,
             **self._place(phase),
@@ -178,6 +187,18 @@ class TrainingRun:
     def _place(self, phase: str) -> dict:
         """Return where in the run a line of the log belongs."""
         return {"step": self.step, "epoch": self.epoch, "phase": phase}
+
+    def _diagnose(self) -> dict[str, float]:
+        """What the policy makes of held-out pairs; nothing before DPO."""
+        if self.held_out is None:
+            return {}
+        return diagnose(
+            self.policy,
+            self.held_out,
+            self.folder.path / REFERENCE,
+            weights=self.folder.record["reference"]["weights"],
+            precision=self.config.precision,
+        )
 
     def _score(self, split: str, name: str) -> dict:
         config = self.config
