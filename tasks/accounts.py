@@ -42,5 +42,5 @@ class FileAccount:
             "rows": self.rows,
             "used": self.used,
             "skipped": dict(self.skipped),
-            "notes": self.notes,
+            "notes": self.notes,  # itself, so that what is noted later is told, too
         }

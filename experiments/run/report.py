@@ -1,5 +1,7 @@
 """What a reader sees of a run: the plan, a line per epoch, the table, the figure, the samples."""
 
+import numpy as np
+
 from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
 from experiments.run.display import printable, show_with_interval
@@ -44,6 +46,11 @@ def print_summary(
         f"data       {config.task}: {len(sequences):,} training examples, "
         f"{sequences.lengths.sum():,} tokens, {sequences.truncated} cut to fit the context; "
         f"{100 * padding_share(sequences.lengths, batches):.1f} % padding"
+    )
+    middle, long = np.percentile(sequences.lengths, [50, 95])
+    print(
+        f"           tokens of an example: median {middle:.0f}, 95 % up to {long:.0f}, "
+        f"longest {sequences.lengths.max():,}"
     )
     for line in account_lines(account):
         print(line)

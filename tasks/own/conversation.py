@@ -14,6 +14,7 @@ the end-of-text token.
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import regex
 
@@ -59,11 +60,11 @@ def shared_prompt(chosen: str, rejected: str) -> int:
     cuts text into GPT-2's words (`minigpt.byte_pairs.WORD_PATTERN`).
     """
     shared = _shared(chosen, rejected)
-    ends = _word_ends(chosen, shared) & _word_ends(rejected, shared)
-    for end in sorted(ends, reverse=True):
+    words = [_word_ends(text, shared) for text in (chosen, rejected)]
+    for end in sorted(set(words[0]).intersection(words[1]), reverse=True):
         # White space at the very end of a text is cut otherwise than before a word.
-        apart = [word.end() for word in _WORD.finditer(chosen, 0, end)]
-        if ends.issuperset(apart) and len(apart) == sum(e <= end for e in ends):
+        apart = _word_ends(chosen[:end], end)
+        if all(apart == [other for other in ends if other <= end] for ends in words):
             return end
     return 0
 
@@ -74,14 +75,10 @@ def _shared(one: Sequence, other: Sequence) -> int:
     return next(differ, min(len(one), len(other)))
 
 
-def _word_ends(text: str, last: int) -> set[int]:
+def _word_ends(text: str, last: int) -> list[int]:
     """Return where words of a text end, up to `last`."""
-    ends = set()
-    for word in _WORD.finditer(text):
-        if word.end() > last:
-            break
-        ends.add(word.end())
-    return ends
+    ends = (word.end() for word in _WORD.finditer(text))
+    return list(takewhile(lambda end: end <= last, ends))
 
 
 def _name(message: Message) -> str:

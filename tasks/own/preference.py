@@ -73,11 +73,6 @@ class PreferenceTask(RowsTask):
     columns = ("chosen", "rejected")
     width = 3
 
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        for split in self.scored_splits:
-            self._note(split, self._length_bias(split))
-
     def texts(self, values: dict[str, Any]) -> tuple[str, str, str]:
         """Return the prompt, the chosen and the rejected completion of a row."""
         chosen, rejected = values.get("chosen"), values.get("rejected")
@@ -134,21 +129,37 @@ class PreferenceTask(RowsTask):
         A third floor, preferring what the base model finds likelier, needs a model: it is the
         untuned row of a run.
         """
-        signs = np.sign([len(e.completion) - len(e.rejected) for e in self.examples(split)])
-        longer = float((1 + signs.mean()) / 2)
+        longer = float((1 + np.sign(-np.diff(self._lengths(split))).mean()) / 2)
         return {
             "longer wins": {"preference_accuracy": longer},
             "shorter wins": {"preference_accuracy": 1 - longer},
         }
 
-    def _length_bias(self, split: str) -> str:
-        lengths = [(len(e.completion), len(e.rejected)) for e in self.examples(split)]
-        longer = sum(chosen > rejected for chosen, rejected in lengths) / len(lengths)
-        chosen, rejected = np.mean(lengths, axis=0)
-        return (
-            f"{split}: chosen is longer in {100 * longer:.1f} % of {len(lengths):,} pairs, "
-            f"{chosen:.0f} characters on average against {rejected:.0f}"
-        )
+    def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
+        """Note how the sides differ in length, and how many of them are cut to fit."""
+        for split in self.scored_splits:
+            lengths = self._lengths(split)
+            longer = 100 * (lengths[:, 0] > lengths[:, 1]).mean()
+            chosen, rejected = lengths.mean(axis=0)
+            self.note(
+                split,
+                f"chosen is longer in {longer:.1f} % of {len(lengths):,} pairs for {split}, "
+                f"{chosen:.0f} characters on average against {rejected:.0f}",
+            )
+            sides = _tokenise_sides(self.examples(split), tokenizer, n_positions)
+            chosen, rejected = (side.truncated for side in sides)
+            if chosen or rejected:
+                self.note(
+                    split,
+                    f"{chosen:,} chosen and {rejected:,} rejected sides for {split} are cut to fit "
+                    f"{n_positions:,} tokens",
+                )
+
+    def _lengths(self, split: str) -> np.ndarray:
+        """Return the characters of the chosen and of the rejected sides: (N, 2)."""
+        examples = self.examples(split)
+        lengths = (len(text) for e in examples for text in (e.completion, e.rejected))
+        return np.fromiter(lengths, np.int64, 2 * len(examples)).reshape(-1, 2)
 
 
 def _of_conversations(prompt: Any, chosen: list, rejected: list) -> tuple[str, str, str]:
@@ -159,7 +170,7 @@ def _of_conversations(prompt: Any, chosen: list, rejected: list) -> tuple[str, s
     if not prompt:
         raise BadRow("empty prompt")
     if not chosen or not rejected:
-        raise BadRow("one side goes on from the other")
+        raise BadRow("nothing but a prompt")
     asked, better = render(prompt, chosen)
     asked_too, worse = render(prompt, rejected)
     if asked != asked_too:
@@ -211,6 +222,6 @@ def _show(example: PairedExample, logps: np.ndarray) -> str:
     """Return a pair to look at."""
     chosen, rejected = logps
     return (
-        f"> {example.prompt}\n  chosen, log p {chosen:.1f}: {example.completion}\n"
-        f"  rejected, log p {rejected:.1f}: {example.rejected}"
+        f"> {example.prompt.strip()}\n  chosen, log p {chosen:.1f}: {example.completion.strip()}\n"
+        f"  rejected, log p {rejected:.1f}: {example.rejected.strip()}"
     )

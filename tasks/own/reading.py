@@ -33,9 +33,14 @@ def read_rows(path: Path, account: FileAccount) -> Iterator[Entry]:
     Rows that are left out are counted in `account`; whoever uses a row counts that. Raises
     InputError for another format, a file that cannot be read, and a header without sense.
     """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; expected one with rows")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path} has no format that is known; expected {', '.join(READERS)}")
+        raise InputError(
+            f"{path} is in no format that is known; expected its name to end in "
+            f"{', '.join(READERS)}"
+        )
     try:
         yield from reader(path, account)
     except OSError as error:

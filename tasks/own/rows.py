@@ -186,7 +186,7 @@ class RowsTask(Task):
         known = self._hashes("train")
         distinct = np.unique(known)
         if repeated := len(known) - len(distinct):
-            self._note("train", f"{repeated:,} of {len(known):,} rows for train repeat another one")
+            self.note("train", f"{repeated:,} of {len(known):,} rows for train repeat another one")
         ties = self._tables["train"].keys_of_rows()
         for split in SPLITS[1:]:
             if split in self._tables:
@@ -197,9 +197,10 @@ class RowsTask(Task):
                     f"text with a row of train, and {100 * same.mean():.1f} % stand there whole"
                 )
                 if tied.any():
-                    self._note(split, self._leaks[split])
+                    self.note(split, self._leaks[split])
 
-    def _note(self, split: str, note: str) -> None:
+    def note(self, split: str, note: str) -> None:
+        """Tell something of a split's rows before training."""
         self.accounts[self._names[split]].notes.append(note)
 
     def _hashes(self, split: str) -> np.ndarray:

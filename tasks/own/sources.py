@@ -37,7 +37,9 @@ def find_sources(
     """
     if (data is None) == (train is None):
         got = "neither" if data is None else "both"
-        raise InputError(f"got {got} of --data and --train; expected one of them")
+        raise InputError(
+            f"got {got} of --data and --train; expected one of them, with rows of your own"
+        )
     given = _in_folder(Path(data)) if data is not None else {"train": _source(train)}
     shares: dict[str, float] = {}
     for split, asked in (("dev", dev), ("test", test)):
@@ -94,6 +96,6 @@ def _in_folder(data: Path) -> dict[str, Source]:
             found[split] = files[0]
     if "train" not in found:
         raise InputError(
-            f"{data} has no training data; expected a file called train{', train'.join(READERS)}"
+            f"{data} has nothing to train on; expected a file called train{', train'.join(READERS)}"
         )
     return found
