@@ -6,6 +6,7 @@ from typing import Any
 
 from minigpt.errors import InputError
 from tasks.base import Task
+from tasks.own.choice import ChoiceTask
 from tasks.own.preference import PreferenceTask
 from tasks.own.rows import RowsTask
 from tasks.own.sources import Rows
@@ -13,7 +14,7 @@ from tasks.paraphrase.task import ParaphraseTask
 from tasks.sonnet.task import SonnetTask
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (ParaphraseTask, SonnetTask, PreferenceTask)
+    task.name: task for task in (ParaphraseTask, SonnetTask, PreferenceTask, ChoiceTask)
 }
 
 

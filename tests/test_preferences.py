@@ -77,6 +77,8 @@ def test_every_task_makes_its_own_pairs_the_default_first():
     assert {name: [*task.preferences] for name, task in TASKS.items()} == {
         "paraphrase": ["right-vs-wrong"],
         "sonnet": ["gold-vs-sample", "gold-vs-corrupted", "best-vs-worst"],
+        "preference": ["given"],
+        "choice": ["right-vs-wrong"],
     }
 
 

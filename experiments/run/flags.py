@@ -92,6 +92,12 @@ class RowsConfig:
     """File to compare epochs on, or the share of the training rows to keep for it; None: 0.1."""
     test: str | None = None
     """File to score at last, or a share; None: 0.1 where dev is a share, else no test."""
+    template: str | None = None
+    """Of choice, the prompt with columns in braces: "Review: {text}\\nIt is"."""
+    labels: tuple[str, ...] | None = None
+    """Of choice, each label's word: 0=" no" 1=" yes"."""
+    label_column: str | None = None
+    """Of choice, the column with the labels; None: label."""
 
 
 # The types of Config's fields: without a prefix, the nested options have flags of their own.

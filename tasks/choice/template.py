@@ -6,17 +6,21 @@ from string import Formatter
 from minigpt.errors import InputError, shown
 
 
+def typed(text: str) -> str:
+    """Return a text with its line breaks and tabs, which shells hand over as \\n and \\t."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
 class Template:
     """A prompt in which `columns`, named in braces, stand for what a row holds of them.
 
-    A backslash followed by n or t is a line break or a tab, as shells hand them over as typed;
-    "{{" is a brace. Raises InputError for a template without columns, and for one that ends in a
-    space: GPT-2's words begin with theirs, so that " yes" is one token after "?" but two after
-    "? ".
+    "\\n" may be typed for a line break (`typed`), "{{" for a brace. Raises InputError for one
+    without columns, and for one that ends in a space: GPT-2's words begin with theirs, so that
+    " yes" is one token after "?" but two after "? ".
     """
 
     def __init__(self, text: str):
-        self.text = text.replace("\\n", "\n").replace("\\t", "\t")
+        self.text = typed(text)
         try:
             pieces = list(Formatter().parse(self.text))
         except ValueError as error:

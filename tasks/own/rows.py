@@ -141,6 +141,11 @@ class RowsTask(Task):
         for entry in entries:
             found = found or tuple(entry.values)
             self._keep(entry, table, account)
+        self._check_source(split, name, found)
+
+    def _check_source(self, split: str, name: str, found: tuple[str, ...]) -> None:
+        """Raise InputError for a source without rows of use; its first row has columns `found`."""
+        account = self.accounts[name]
         if not account.used and (missing := [c for c in self.columns if c not in found]) and found:
             raise InputError(
                 f"{name} has the columns {', '.join(found)}; expected {', '.join(self.columns)}, "
