@@ -7,7 +7,8 @@ from pathlib import Path
 from experiments.run.config import NOT_IDENTITY, Config, flat_options
 from experiments.run.display import show_floor, show_with_interval
 from experiments.run.evaluation import best_epoch, evaluations
-from experiments.run.folder import RunFolder, read_record
+from experiments.run.folder import RunFolder
+from experiments.run.record import read_record
 from experiments.run.source import Source, hub_name, options_of
 from tasks.base import Task
 from tasks.registry import task_class

@@ -15,7 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.run.curves import curves
-from experiments.run.folder import EVALUATION
+from experiments.run.metrics_log import EVALUATION
 from minigpt.errors import InputError
 from tasks import Task
 from tasks.registry import task_class

@@ -7,8 +7,10 @@ from matplotlib.figure import Figure
 
 from experiments.run.curves import curves
 from experiments.run.evaluation import evaluations
-from experiments.run.folder import STEP, RunFolder, read_record
+from experiments.run.folder import RunFolder
+from experiments.run.metrics_log import STEP
 from experiments.run.page import result_page
+from experiments.run.record import read_record
 from experiments.run.score_table import score_rows
 from minigpt.errors import InputError
 from tasks import Task

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from experiments.run.config import Config, make_config
 from experiments.run.contents import base_hash, check_contents
-from experiments.run.folder import read_record
+from experiments.run.record import read_record
 from lora import load_adapter, merge, unload
 from minigpt import GPT, PRESETS, load_pretrained
 from minigpt.errors import InputError
