@@ -140,6 +140,13 @@ class GPT(nn.Module):
         else says where tokens stand and whom they see may take its place, as `objectives.Shared`.
         Raises ValueError when the sequence is longer than the model's `n_positions`.
         """
+        x = self.embed(ids, cache)
+        for i, block in enumerate(self.h):
+            x = block(x, None if cache is None else cache.layer(i))
+        return self.ln_f(x)
+
+    def embed(self, ids: Tensor, cache=None) -> Tensor:
+        """What the first block reads, tokens plus positions: (B, T) -> (B, T, C); see `hidden`."""
         T = ids.size(1)
         if cache is None and self.config.n_positions < T:
             raise ValueError(
@@ -147,10 +154,11 @@ class GPT(nn.Module):
                 f"expected at most {self.config.n_positions}"
             )
         positions = torch.arange(T, device=ids.device) if cache is None else cache.advance(T)
-        x = self.dropout(self.wte(ids) + self.wpe(positions))  # (B, T, C)
-        for i, block in enumerate(self.h):
-            x = block(x, None if cache is None else cache.layer(i))
-        return self.ln_f(x)
+        return self.dropout(self.wte(ids) + self.wpe(positions))
+
+    def states(self, ids: Tensor, row: Tensor, position: Tensor, cache=None) -> Tensor:
+        """Return the hidden states at P places alone, in these rows and positions: (P, C)."""
+        return self.hidden(ids, cache)[row, position]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., C) to logits (..., V), with the token embedding as the matrix."""

@@ -47,4 +47,4 @@ def kl_per_token(policy: GPT, reference: GPT, batch: Batch) -> Tensor:
 
 def scored_states(model: GPT, batch: Batch) -> Tensor:
     """The hidden states (P, C) at the scored positions, the only ones that need the head."""
-    return model.hidden(batch.inputs, batch.shared)[batch.row, batch.position]
+    return model.states(batch.inputs, batch.row, batch.position, batch.shared)

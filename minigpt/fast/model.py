@@ -7,6 +7,7 @@ from torch import Tensor
 
 from minigpt.fast.fallback import Fast, ordinary
 from minigpt.fast.head import log_prob, pays
+from minigpt.fast.last_block import block_at, find_places, selectable
 from minigpt.fast.linear import FastLinear, linear, pack
 from minigpt.model import GPT
 
@@ -22,6 +23,16 @@ class FastGPT(GPT, Fast):
 
     def head(self, hidden: Tensor) -> Tensor:
         return linear(hidden, self.wte.weight, None, self.packed)
+
+    def states(self, ids: Tensor, row: Tensor, position: Tensor, cache=None) -> Tensor:
+        last = self.h[-1]
+        places = find_places(row, position, *ids.shape)
+        if "hidden" in vars(self) or not (selectable(last) and places.few and ordinary(row)):
+            return super().states(ids, row, position, cache)
+        x = self.embed(ids, cache)
+        for i, block in enumerate(self.h[:-1]):
+            x = block(x, None if cache is None else cache.layer(i))
+        return self.ln_f(block_at(last, x, places, None if cache is None else cache.mask))
 
     def log_prob(self, hidden: Tensor, target: Tensor, *, even: bool = False) -> Tensor:
         W = self.wte.weight
