@@ -15,6 +15,7 @@ from experiments.run.config import Config, identity, make_config
 from experiments.run.loading import load_run
 from experiments.run.model_card import command_of, model_card
 from experiments.run.plan import with_defaults
+from experiments.run.record import read_record, write_record
 from experiments.run.source import find_source, load_source
 from minigpt import GPT, GPTConfig, generate, get_tokenizer, load_pretrained, save_pretrained
 from tests.conftest import CASES, oracle
@@ -106,9 +107,9 @@ def full_run(lora_run, tmp_path_factory) -> Path:
     """A run of all weights as far as the commands look at it: the record of one, and weights."""
     folder = tmp_path_factory.mktemp("runs") / "full"
     save_pretrained(merged(lora_run), folder / "best")
-    record = json.loads((lora_run / "run.json").read_text())
+    record = read_record(lora_run / "run.json")
     record["config"]["parameterization"] = "full"
-    (folder / "run.json").write_text(json.dumps(record))
+    write_record(folder / "run.json", record)
     (folder / "metrics.jsonl").write_text((lora_run / "metrics.jsonl").read_text())
     return folder
 

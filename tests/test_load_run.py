@@ -17,6 +17,7 @@ from experiments.run.config import Config, identity, make_config
 from experiments.run.contents import base_hash
 from experiments.run.plan import resolve
 from experiments.run.policy import make_policy
+from experiments.run.record import write_record
 from experiments.run.source import Source, find_source, load_source
 from lora import LoRAConfig
 from minigpt import GPT, accelerate, get_tokenizer, load_pretrained, load_run, save_pretrained
@@ -108,13 +109,14 @@ def test_what_is_no_run_or_not_there_is_told(lora_run, copied, tmp_path):
             load_run(copied, which)
         with pytest.raises(InputError, match=f"keeps no {which} policy"):
             find_source(copied / which)
-    record = json.loads((copied / "run.json").read_text())
-    (copied / "run.json").write_text(json.dumps({"config": {"corpus": "x"}}))
+    text = (copied / "run.json").read_text()
+    write_record(copied / "run.json", {"config": {"corpus": "x"}})
     with pytest.raises(InputError, match="records another kind of run"):
         load_run(copied)
-    (copied / "run.json").write_text(json.dumps(record)[:40])
-    with pytest.raises(InputError, match="damaged"):
-        load_run(copied)
+    for damaged in (text[:40], text.replace('"rank": 8', '"rank": 9')):
+        (copied / "run.json").write_text(damaged)
+        with pytest.raises(InputError, match="run.json (is damaged|cannot be read)"):
+            load_run(copied)
 
 
 def test_a_base_that_changed_or_is_gone_is_refused(copied, small_model):
