@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.run.config import Config
+from experiments.run.contents import base_hash, check_contents
+from experiments.run.record import read_record
 from experiments.run.source import (
     Source,
     add_adapters,
@@ -42,3 +44,18 @@ def load_run(
     if adapters:
         add_adapters(model, adapters[-1])
     return LoadedRun(model.eval(), get_tokenizer(model), options_of(Path(folder)))
+
+
+def load_untuned(folder: Path, *, base: str | None = None, device: str = "cpu") -> GPT:
+    """Load the model that a run started from, as `load_run` loads its policies.
+
+    `base` is where it lies, if it is no longer where the run found it. Raises InputError if it is
+    gone, or has changed.
+    """
+    config = options_of(folder)
+    source = find_source(base) if base is not None else find_source(config.model, config.base)
+    model = load_source(source, device=device).eval()
+    if config.parameterization == "full":  # what stands under adapters is checked with them
+        contents = read_record(folder / "run.json").get("contents", {})
+        check_contents(folder, contents, {"weights": base_hash(model)})
+    return model

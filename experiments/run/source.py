@@ -83,14 +83,19 @@ def policy_folder(run: Path, which: str) -> Path:
     """Return the folder of a policy that a run keeps; InputError if it does not, or is no run."""
     if which not in POLICIES:
         raise InputError(f"unknown policy {which!r}; expected one of {', '.join(POLICIES)}")
-    options_of(run)
-    if not (run / which).is_dir():
+    if not keeps(run, which):
         status = read_record(run / "run.json").get("status")
         raise InputError(
             f"the run in {run} keeps no {which} policy (its status: {status}); "
             f"expected {POLICIES[which]}"
         )
     return run / which
+
+
+def keeps(run: Path, which: str) -> bool:
+    """Return whether a run keeps a policy; InputError for a folder without a run."""
+    options_of(run)
+    return (run / which).is_dir()
 
 
 def options_of(run: Path) -> Config:
