@@ -70,6 +70,7 @@ def config(model: Path, out: Path, **options) -> Config:
         "dev_examples": 2,
         "batch_size": 4,
         "device": "cpu",
+        "keep": "checkpoint",
     }
     return make_config(**{**small, **options})
 

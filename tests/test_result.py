@@ -8,28 +8,23 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from experiments import handoff
-from experiments.run import observers
+from experiments.run import loop, observers
 from experiments.run.config import Config, make_config
 from experiments.run.display import show_duration
 from experiments.run.folder import RunFolder
+from experiments.run.keeping import clear
 from experiments.run.observers import LivePlot
-from minigpt import GPT, GPTConfig, save_pretrained
 from minigpt.errors import InputError
 from tests.conftest import oracle
 
-SHAPE = GPTConfig(vocab_size=16384, n_positions=256, n_layer=2, n_head=2, n_embd=16)
-
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Config:
+def small(small_model, tmp_path_factory) -> Config:
     """Options of a run that takes a moment: two layers, four sonnets, SFT and then DPO."""
-    model = tmp_path_factory.mktemp("model")
-    save_pretrained(GPT(SHAPE, generator=torch.Generator().manual_seed(0)), model)
     return make_config(
-        model=str(model),
+        model=str(small_model),
         out=tmp_path_factory.mktemp("runs") / "run",
         epochs=2,
         switch_epoch=1,
@@ -149,6 +144,45 @@ def test_a_notebook_shows_summary_scores_floors_and_figure_and_nothing_unescaped
     assert "<script>alert(1)</script>" in page.words
     for text in (str(result.folder), "switch_epoch 1", "test: epoch", "floor", "bits/char"):
         assert text in page.words
+
+
+def test_a_finished_run_keeps_its_weights_and_no_checkpoint(result):
+    names = {path.name for path in result.folder.iterdir()}
+    assert {"best", "last", "reference", "pairs.jsonl", "evaluations"} <= names
+    assert "checkpoint.safetensors" not in names and not list(result.folder.glob("reference-*"))
+
+
+def test_what_is_kept_and_how_much_is_removed(tmp_path):
+    files = (
+        "checkpoint.safetensors",
+        "reference-1a.safetensors",
+        "best/w",
+        "last/w",
+        "reference/w",
+    )
+    records = ("run.json", "pairs.jsonl", "evaluations/dev-00.safetensors")
+    for file in (*files, *records):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("12345")
+
+    def left() -> set[str]:
+        return {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+
+    assert clear(tmp_path, "checkpoint") == 0 and left() == {*files, *records}
+    assert clear(tmp_path, "weights") == 10 and left() == {*files[2:], *records}
+    assert clear(tmp_path, "nothing") == 15 and left() == {*records}
+
+
+def test_a_finished_run_stays_finished_though_its_report_fails(result, small, monkeypatch):
+    def full(*_):
+        raise OSError("the disk is full")
+
+    before = (result.folder / "metrics.jsonl").read_text()
+    monkeypatch.setattr(loop, "write_report", full)
+    with pytest.raises(OSError, match="full"):
+        handoff.run(replace(small, resume=True))
+    assert handoff.Result.read(result.folder).scores() == result.scores()
+    assert (result.folder / "metrics.jsonl").read_text() == before
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from minigpt.fast.compiling import Backend
 from objectives import PREFERENCE_OPTIONS
 
 # These do not decide what a run computes, but for rounding.
-NOT_IDENTITY = ("out", "resume", "dry_run", "compile", "log")
+NOT_IDENTITY = ("out", "resume", "dry_run", "compile", "log", "keep")
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,10 @@ class Config:
     """Folder of the run; None: runs/ and a name made from the options."""
     resume: bool = False
     """Go on with the interrupted run in --out, under the same options."""
+    keep: Literal["checkpoint", "weights", "nothing"] = "weights"
+    """What stays of a finished run: checkpoint (all), weights (best, last, reference), or nothing.
+
+    Its records always stay, and --resume reports it again."""
     log: Literal["tensorboard", "trackio"] | None = None
     """Show the run in another tool as well, while it trains; each is an extra to install."""
     dry_run: bool = False

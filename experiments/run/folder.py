@@ -104,6 +104,18 @@ class RunFolder:
         write_bytes(self.metrics, kept)
         return progress
 
+    @property
+    def is_finished(self) -> bool:
+        return self.record.get("status") == "finished"
+
+    def end(self, status: str, **values) -> None:
+        """Record how the run ended; one that was finished before stays so, whatever came after.
+
+        Its checkpoint may be gone, and with another status it would be taken to have none yet.
+        """
+        if not self.is_finished:
+            self.update(status=status, **values)
+
     def update(self, **values) -> None:
         """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
         now = time.monotonic()
@@ -153,12 +165,12 @@ def open_run(
             yield run
             log = run.log_extent()
         except KeyboardInterrupt as stop:
-            run.update(status="interrupted")
+            run.end("interrupted")
             raise Interruption(signal_of(stop), resumable=True) from stop
         except BaseException as error:
-            run.update(status="failed", error=f"{type(error).__name__}: {error}")
+            run.end("failed", error=f"{type(error).__name__}: {error}")
             raise
-        run.update(status="finished", log=log)
+        run.end("finished", log=log)
     finally:
         lock.release()
 
@@ -211,6 +223,8 @@ def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str,
                 f"(differing: {', '.join(differing)}); resume with the same options"
             )
         check_contents(run.path, run.record.get("contents", {}), contents)
+        if run.is_finished:
+            return
         for name in ("error", "log"):  # of how it ended before
             run.record.pop(name, None)
     run.update(status="running")

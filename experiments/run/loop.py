@@ -6,11 +6,12 @@ from experiments.run.config import Config, identity
 from experiments.run.contents import contents_of, read_task
 from experiments.run.data import sft_data
 from experiments.run.folder import open_run
+from experiments.run.keeping import clear
 from experiments.run.observers import Observer, open_log
 from experiments.run.plan import resolve
 from experiments.run.policy import make_policy
 from experiments.run.reading import account_for
-from experiments.run.report import print_summary
+from experiments.run.report import print_kept, print_summary, write_report
 from experiments.run.result import Result
 from experiments.run.seeds import torch_generator, torch_seed
 from experiments.run.training_run import TrainingRun
@@ -56,6 +57,12 @@ def run(
         folder.observers += [each for each in (observer, log) if each]
         folder.update(accounts=account)
         torch.manual_seed(torch_seed(config.seed, "dropout"))
-        training = TrainingRun(plan, task, policy, folder, sft=data)
-        training.train()
-        return training.finish()
+        if folder.is_finished and not folder.checkpoint.exists():
+            result = Result.read(folder.path, task)
+        else:
+            training = TrainingRun(plan, task, policy, folder, sft=data)
+            training.train()
+            result = training.finish()
+        write_report(result, folder)
+    print_kept(config, clear(config.out, config.keep))
+    return result

@@ -33,6 +33,17 @@ def read_lines(path: Path) -> list[dict]:
     return records
 
 
+def read_finished(folder: Path, record: dict) -> list[dict]:
+    """Return all lines of a finished run's log; `record` is its run.json.
+
+    Raises InputError for a log that was changed since.
+    """
+    path = folder / "metrics.jsonl"
+    if told := record.get("log"):  # records of before logs were hashed have none
+        check_extent(path, told)
+    return read_lines(path)
+
+
 def extent(path: Path) -> dict:
     """Return how long the log is by now, and its SHA-256: what `check_extent` looks for."""
     content = _content(path)

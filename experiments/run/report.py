@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from experiments.run.config import Config
 from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
 from experiments.run.display import printable, show_with_interval
 from experiments.run.folder import RunFolder
+from experiments.run.keeping import WEIGHTS
 from experiments.run.plan import RunPlan
 from experiments.run.reading import account_lines
 from experiments.run.result import Result
@@ -91,10 +93,16 @@ def write_report(result: Result, folder: RunFolder) -> None:
     print("\n" + text + "\n")
     for sample in result.last["samples"][:2]:
         print(printable(sample) + "\n")
-    print(
-        f"record: {folder.path}/run.json, metrics.jsonl, curves.png, samples.txt, "
-        "best/ and last/ (weights)"
-    )
+
+
+def print_kept(config: Config, freed: int) -> None:
+    """Print where the record lies, what of the weights is there, and what was removed."""
+    weights = [name for name in WEIGHTS if (config.out / name).exists()]
+    print(f"record: {config.out}/run.json, metrics.jsonl, report.txt, curves.png, samples.txt")
+    if weights:
+        print(f"weights: {', '.join(f'{name}/' for name in weights)}")
+    if freed:
+        print(f"removed: {freed / 1e6:,.1f} MB that --keep checkpoint would keep")
 
 
 def _samples(epochs: list[dict]) -> str:

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.run.curves import curves
 from experiments.run.evaluation import evaluations
-from experiments.run.folder import RunFolder
-from experiments.run.metrics_log import STEP
+from experiments.run.metrics_log import STEP, read_finished, read_lines
 from experiments.run.page import result_page
 from experiments.run.record import read_record
 from experiments.run.score_table import score_rows
@@ -32,8 +31,11 @@ class Result:
     task: Task | type[Task]  # which says how scores are called and shown
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Result":
-        """Return what the finished run in `folder` found; InputError where there is none."""
+    def read(cls, folder: str | Path, task: Task | None = None) -> "Result":
+        """Return what the finished run in `folder` found; InputError where there is none.
+
+        `task` is needed for a task of one's own alone, which no name leads to.
+        """
         folder = Path(folder)
         if not (folder / "run.json").exists():
             raise InputError(f"there is no run in {folder}; expected a folder with a run.json")
@@ -43,9 +45,14 @@ class Result:
                 f"the run in {folder} is {record.get('status')}; expected a finished one, "
                 "resume it with --resume (in a notebook resume=True)"
             )
-        epochs = evaluations(RunFolder(folder).logged())
-        task = task_class(record["config"]["task"])
-        return cls(folder, epochs, record["best"], record.get("test"), record["floors"], task)
+        return cls(
+            folder,
+            evaluations(read_finished(folder, record)),
+            record["best"],
+            record.get("test"),
+            record["floors"],
+            task or task_class(record["config"]["task"]),
+        )
 
     @property
     def last(self) -> dict:
@@ -60,7 +67,7 @@ class Result:
 
         The metrics are named as TRL names them (rewards/chosen, ...).
         """
-        return [row for row in RunFolder(self.folder).logged() if row["kind"] == STEP]
+        return [row for row in self._log() if row["kind"] == STEP]
 
     def scores(self) -> list[dict]:
         """Return a row for each evaluation and metric: the value and its 95 % interval.
@@ -93,7 +100,10 @@ class Result:
 
     def plot(self) -> Figure:
         """Return the figure of the run: losses, scores beside their floors, rewards."""
-        return curves(RunFolder(self.folder).logged(), self.floors, self.task)
+        return curves(self._log(), self.floors, self.task)
+
+    def _log(self) -> list[dict]:
+        return read_lines(self.folder / "metrics.jsonl")
 
     def _evaluations(self) -> list[dict]:
         """Return every evaluation's record, the one on test last, which is the best epoch's."""

@@ -23,7 +23,7 @@ from experiments.run.interruption import Interruption, signals_wait
 from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.plan import RunPlan
 from experiments.run.policy import restore_policy, save_policy
-from experiments.run.report import epoch_line, write_report
+from experiments.run.report import epoch_line
 from experiments.run.result import Result
 from experiments.run.schedule import Phase, warmup_cosine
 from experiments.run.seeds import numpy_generator
@@ -84,16 +84,14 @@ class TrainingRun:
                 self._next_epoch()
 
     def finish(self) -> Result:
-        """Score the best epoch's weights on test, once, and write the report."""
+        """Score the best epoch's weights on test, once."""
         best = best_epoch(self.epochs, self.task.headline)
         restore_policy(self.policy, self.folder.path / "best")
         scored = "test" in self.task.scored_splits
         test = self._score("test", f"test-{best['epoch']:02}") if scored else None
         self.folder.update(best=best, last=self.epochs[-1], test=test)
         floors = self.folder.record["floors"]
-        result = Result(self.folder.path, self.epochs, best, test, floors, self.task)
-        write_report(result, self.folder)
-        return result
+        return Result(self.folder.path, self.epochs, best, test, floors, self.task)
 
     def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
         """Train to the end of the epoch at work."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.run.evaluation import evaluations, load_statistics
-from experiments.run.metrics_log import check_extent, read_lines
+from experiments.run.metrics_log import read_finished
 from experiments.run.record import read_record
 from experiments.study.arms import Arm, Study
 from experiments.study.claims import SECONDS, SECONDS_PER_EPOCH
@@ -37,10 +37,7 @@ class Run:
     @cached_property
     def epochs(self) -> list[dict]:
         """The evaluations on dev, the untuned model's first."""
-        path = self.folder / "metrics.jsonl"
-        if told := self.record.get("log"):  # records of before logs were hashed have none
-            check_extent(path, told)
-        return evaluations(read_lines(path))
+        return evaluations(read_finished(self.folder, self.record))
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:

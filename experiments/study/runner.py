@@ -20,7 +20,6 @@ from multiprocessing import (
 )
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from shutil import rmtree
 
 import torch
 from tqdm import tqdm
@@ -31,8 +30,6 @@ from experiments.run.loop import run
 from experiments.run.memory import keep_freed_memory
 from experiments.run.record import read_record
 from minigpt.errors import InputError
-
-WEIGHTS = ("best", "last", "reference", "checkpoint.safetensors")  # dropped from a finished run
 
 
 def run_all(configs: Sequence[Config], jobs: int) -> None:
@@ -110,15 +107,8 @@ def _run(config: Config) -> None:
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(output),
     ):
-        run(replace(config, resume=(config.out / "run.json").exists()))
-    for name in WEIGHTS:
-        path = config.out / name
-        if path.is_dir():
-            rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    for path in config.out.glob("reference-*.safetensors"):
-        path.unlink()
+        resume = (config.out / "run.json").exists()
+        run(replace(config, resume=resume, keep="nothing"))
 
 
 def _start_method() -> BaseContext:
