@@ -1,11 +1,13 @@
 """From the shell: signals end a run as Ctrl-C does, and nothing that is printed can fail it."""
 
 import ast
+import configparser
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,25 @@ def test_ctrl_c_promises_no_resume_before_there_is_a_run(capsys):
         command_line(Options, run, [])
     assert exit.value.code == 130
     assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
+
+
+def test_the_version_is_the_packages(capsys):
+    assert command_line(Options, lambda _: pytest.fail("it runs"), ["--version"]) is None
+    assert capsys.readouterr().out == f"minigpt-lab {metadata.version('minigpt-lab')}\n"
+
+
+def test_every_command_has_a_script_which_can_be_loaded():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    scripts = dict(line.split(" = ") for line in lines if line)
+    commands = {path.stem for path in (ROOT / "experiments").glob("[a-z]*.py")}
+    commands.remove("handoff_grid")  # which is handoff --grid
+    expected = {f"minigpt-{c.replace('_', '-')}": f"experiments.{c}:main" for c in commands}
+    assert scripts == expected
+    for name, value in scripts.items():
+        main = metadata.EntryPoint(name, value, "console_scripts").load()
+        assert main.__module__ == value.split(":")[0]
 
 
 def test_an_ignored_signal_stays_ignored():

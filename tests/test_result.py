@@ -16,7 +16,11 @@ from experiments.run.display import show_duration
 from experiments.run.folder import RunFolder
 from experiments.run.keeping import clear
 from experiments.run.observers import LivePlot
+from experiments.run.plan import resolve
+from experiments.run.report import epoch_line
+from experiments.run.time_left import seconds_left
 from minigpt.errors import InputError
+from tasks.registry import TASKS
 from tests.conftest import oracle
 
 
@@ -266,6 +270,44 @@ def test_trackio_gets_what_was_logged(result, tmp_path, monkeypatch):
     assert [values["train/loss"] for _, values in logged if "train/loss" in values] == losses
     assert [v["dev/bits_per_char"] for _, v in logged if "dev/bits_per_char" in v] == bits
     assert [step for step, _ in logged] == [0, 1, 2, 2, 3, 4, 4] and ended == [True]
+
+
+def test_the_terminal_shows_the_headline_and_fits_100_columns(result, small, capsys):
+    handoff.run(replace(small, resume=True))  # of a finished run, so it reports alone
+    shown = capsys.readouterr().out
+    table = shown[shown.index("   phase ") : shown.index("test: epoch")].splitlines()
+    assert "bits/char" in table[0] and max(map(len, table)) <= 100
+    report = (result.folder / "report.txt").read_text().splitlines()
+    assert all(score.short in report[0] for score in result.task.metrics.values())
+    assert [line.split()[:3] for line in table[2:]] == [line.split()[:3] for line in report[2:-1]]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_line_for_an_epoch_fits_100_columns(name):
+    task = TASKS[name]
+    score = {"value": 0.98765, "interval": [0.98765, 0.98765]}
+    place = {"epoch": 10, "phase": "untuned", "scores": dict.fromkeys(task.metrics, score)}
+    line = epoch_line(place, 10, task, "12 h 05 min")
+    assert task.metrics[task.headline].short in line and line.endswith("12 h 05 min left")
+    assert len(line) <= 100
+
+
+def test_the_time_left_counts_epochs_and_evaluations_to_come():
+    """Five epochs, evaluated after 2 (the handoff), 3 and 5; test is scored at the end."""
+    plan = resolve(Config(epochs=5, switch_epoch=2, evaluate_every=3, device="cpu"))
+    untuned = {"epoch": 0, "phase": "untuned", "seconds": 0.0, "evaluation_seconds": 8.0}
+    sft = {"epoch": 2, "phase": "sft", "seconds": 60.0, "evaluation_seconds": 12.0}
+
+    def left(records, epoch, phase, seconds, share):
+        at_work = {"epoch": epoch, "phase": phase, "seconds": seconds}
+        return seconds_left(plan, records, at_work, share, tests=1)
+
+    assert left([untuned], 0, "untuned", 0.0, 1.0) is None
+    # Half an epoch of 40 s, another one, three of DPO at twice that; four evaluations of 8 s.
+    assert left([untuned], 1, "sft", 20.0, 0.5) == 20 + 40 + 3 * 80 + 4 * 8
+    assert left([untuned, sft], 2, "sft", 60.0, 1.0) == 3 * 120 + 3 * 10
+    # DPO is known by now: a quarter of its last epoch but one took 25 s.
+    assert left([untuned, sft], 4, "dpo", 25.0, 0.25) == 75 + 100 + 2 * 10
 
 
 def test_durations_as_people_say_them():

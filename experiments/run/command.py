@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import TypeVar
 
 import tyro
@@ -17,13 +18,18 @@ Result = TypeVar("Result")
 
 def command_line(
     config: type[Config], run: Callable[[Config], Result], argv: list[str] | None = None
-) -> Result:
+) -> Result | None:
     """Make a `config` from `argv` (the process's own if None), and `run` it.
 
     The process is taken to be there for this run: memory that it frees, it keeps, and what its
     streams cannot encode is printed escaped. Bad input ends in one sentence on stderr and exit code
     2, an interruption by a signal in exit code 128 and the signal's number (Ctrl-C: 130).
+    --version alone prints the package's version and runs nothing.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv == ["--version"]:
+        print(f"minigpt-lab {version('minigpt-lab')}")
+        return None
     keep_freed_memory()
     _never_fail_to_print()
     try:

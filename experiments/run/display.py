@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from tasks import Score
 
+TERMINAL = 100  # columns that what is printed keeps to
+
 
 def show_with_interval(score: Score, recorded: dict) -> str:
     """Return a recorded score as "value [low, high]"."""

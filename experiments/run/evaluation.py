@@ -11,6 +11,7 @@ from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import autocast
 from minigpt import GPT, get_tokenizer
 from minigpt.errors import InputError
+from minigpt.files import make_folder
 from tasks import Evaluation, Metric, Task
 
 
@@ -40,6 +41,25 @@ def describe(evaluation: Evaluation, *, seed: int) -> dict:
         for name, metric in evaluation.metrics.items()
     }
     return {"scores": scores, "samples": list(evaluation.samples)}
+
+
+def score(
+    policy: GPT, task: Task, split: str, *, seed: int, precision: str, folder: Path, epoch: int
+) -> dict:
+    """Evaluate `policy` after an epoch; return the scores as JSON and keep what they are made of.
+
+    The addends of every metric go into the run's `folder`, see `statistics_path`.
+    """
+    evaluation = evaluate(policy, task, split, seed=seed, precision=precision)
+    path = statistics_path(folder, split, epoch)
+    make_folder(path.parent)
+    save_statistics(path, evaluation.metrics)
+    return describe(evaluation, seed=seed)
+
+
+def statistics_path(folder: Path, split: str, epoch: int) -> Path:
+    """Return where a run keeps the addends of its scores on a split after an epoch."""
+    return folder / "evaluations" / f"{split}-{epoch:02}.safetensors"
 
 
 def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:

@@ -67,13 +67,10 @@ def _in_the_cell() -> Callable[[Figure], None]:
 
 def numbers(row: dict) -> dict[str, float]:
     """Return the numbers of a row under the names that loggers group: train/loss, dev/chrf."""
-    if row["kind"] == EVALUATION:
-        return {f"{row['split']}/{name}": score["value"] for name, score in row["scores"].items()}
-    return {
-        f"train/{name}": value
-        for name, value in row.items()
-        if isinstance(value, float | int) and name != "step"
-    }
+    plain = {name: v for name, v in row.items() if isinstance(v, float | int) and name != "step"}
+    scores = {name: score["value"] for name, score in row.get("scores", {}).items()}
+    split = row.get("split", "train")
+    return {f"{split}/{name}": value for name, value in (plain | scores).items()}
 
 
 @contextmanager

@@ -31,6 +31,15 @@ class RunPlan:
     preference: PreferenceConfig  # the loss after the handoff
     phases: tuple[Phase, ...]
 
+    def phase_of(self, epoch: int) -> Phase:
+        """Return the phase that an epoch, from 1 on, belongs to."""
+        return next(phase for phase in self.phases if phase.first <= epoch <= phase.last)
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Return whether an epoch ends in an evaluation: 0, every so many, a phase's last."""
+        ends = {phase.last for phase in self.phases}
+        return epoch % self.config.evaluate_every == 0 or epoch in ends
+
 
 def resolve(config: Config, task: type[Task] | None = None) -> RunPlan:
     """The plan of a run; no weights are loaded for it, and nothing is fetched.

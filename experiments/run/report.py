@@ -5,13 +5,13 @@ import numpy as np
 from experiments.run.config import Config
 from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
-from experiments.run.display import printable, show_with_interval
+from experiments.run.display import TERMINAL, printable, show_with_interval
 from experiments.run.folder import RunFolder
 from experiments.run.keeping import WEIGHTS
 from experiments.run.plan import RunPlan
 from experiments.run.reading import account_lines
 from experiments.run.result import Result
-from experiments.run.score_table import as_text, score_rows
+from experiments.run.score_table import as_text, fitting, score_rows
 from experiments.run.seeds import numpy_generator
 from lora import trainable_parameters
 from minigpt import GPT
@@ -71,26 +71,33 @@ def print_summary(
     print(f"record     {config.out}, seed {config.seed}", flush=True)
 
 
-def epoch_line(record: dict, epochs: int, task: Task) -> str:
-    """Return one evaluation in one line."""
-    scores = "  ".join(
-        f"{task.metrics[name].short} {show_with_interval(task.metrics[name], recorded)}"
-        for name, recorded in record["scores"].items()
-    )
-    return (
-        f"epoch {record['epoch']:>2}/{epochs}  {record['phase']:<8} {scores}  "
-        f"({record['seconds']:.1f} s + {record['evaluation_seconds']:.1f} s)"
-    )
+def epoch_line(record: dict, epochs: int, task: Task, left: str | None) -> str:
+    """Return one evaluation in one line: the headline, and other scores where there is room.
+
+    `left` is how long the run will still take, where that is known.
+    """
+    line = f"epoch {record['epoch']:>2}/{epochs}  {record['phase']:<7}"
+    end = f"  {left} left" if left else ""
+    for name in task.judged:
+        score, recorded = task.metrics[name], record["scores"][name]
+        longer = f"{line}  {score.short} {show_with_interval(score, recorded)}"
+        if name == task.headline or len(longer + end) <= TERMINAL:
+            line = longer
+    return line + end
 
 
 def write_report(result: Result, folder: RunFolder) -> None:
-    """Print the table and two samples; write curves.png, samples.txt and report.txt."""
-    metrics = {name: result.task.metrics[name] for name in result.epochs[0]["scores"]}
-    text = as_text(score_rows(result.epochs, result.best, result.test, result.floors, metrics))
-    write_text(folder.path / "report.txt", text + "\n")
+    """Print the table and two samples; write curves.png, samples.txt and report.txt.
+
+    The terminal gets the scores that claims are judged by; report.txt has them all.
+    """
+    everything = {name: result.task.metrics[name] for name in result.epochs[0]["scores"]}
+    judged = {name: result.task.metrics[name] for name in result.task.judged}
+    found = result.epochs, result.best, result.test, result.floors
+    write_text(folder.path / "report.txt", as_text(score_rows(*found, everything)) + "\n")
     write_text(folder.path / "samples.txt", _samples(result.epochs))
     draw_curves(folder.path / "curves.png", folder.logged(), result.floors, result.task)
-    print("\n" + text + "\n")
+    print("\n" + as_text(fitting(score_rows(*found, judged))) + "\n")
     for sample in result.last["samples"][:2]:
         print(printable(sample) + "\n")
 

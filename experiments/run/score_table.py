@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from experiments.run.display import align, show_floor, show_with_interval
+from experiments.run.display import TERMINAL, align, show_floor, show_with_interval
 from tasks import Score
 
 
@@ -32,6 +32,13 @@ def score_rows(
         add(f"{title}: epoch {record['epoch']}", record["phase"], record["scores"])
     if test:
         add(f"test: epoch {best['epoch']}", best["phase"], test["scores"])
+    return rows
+
+
+def fitting(rows: list[list[str]]) -> list[list[str]]:
+    """Return a table without the last of its scores, where it is too wide for a terminal."""
+    while max(map(len, align(rows))) > TERMINAL and len(rows[0]) > len(("title", "phase", "score")):
+        rows = [row[:-1] for row in rows]
     return rows
 
 

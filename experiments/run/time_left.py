@@ -1,36 +1,33 @@
 """How long a run will still take, estimated from what it has done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
-from experiments.run.schedule import Phase
+from experiments.run.plan import RunPlan
 
 
 def seconds_left(
-    records: Sequence[dict],
-    phases: Sequence[Phase],
-    to_train: Mapping[int, float],
-    evaluations: int,
+    plan: RunPlan, records: Sequence[dict], at_work: dict, share: float, *, tests: int
 ) -> float | None:
-    """Return about how many seconds remain; None before any training.
+    """Return about how many seconds a run still takes; None before any training.
 
-    `records` tell of epochs done, each its phase and the "seconds" that it took, and some their
-    "evaluation_seconds". `to_train` has the epochs to come and what share of each, `evaluations` is
-    how many evaluations are to come. Until an epoch of DPO is done it is taken to last twice as
-    long as one of SFT, as a pair has two completions.
+    `records` are its evaluations so far. `at_work` tells of the epoch at work: its "epoch",
+    "phase", and the "seconds" that the `share` of it took that is done. So many `tests` follow the
+    last epoch. Until an epoch of DPO is done it is taken to last twice as long as one of SFT, as a
+    pair has two completions.
     """
+    epochs = [*records, {**at_work, "seconds": at_work["seconds"] / share}]
     spent = {
-        phase: fmean(record["seconds"] for record in records if record["phase"] == phase)
-        for phase in {record["phase"] for record in records}
+        phase: fmean(record["seconds"] for record in epochs if record["phase"] == phase)
+        for phase in {record["phase"] for record in epochs}
     }
     if not spent.keys() & {"sft", "dpo"}:
         return None
     spent = {"dpo": 2 * spent.get("sft", 0.0), **spent}
-    evaluated = [r["evaluation_seconds"] for r in records if "evaluation_seconds" in r]
-    training = sum(
-        share * spent[phase.objective]
-        for epoch, share in to_train.items()
-        for phase in phases
-        if phase.first <= epoch <= phase.last
-    )
-    return training + evaluations * fmean(evaluated or [0.0])
+    to_come = range(at_work["epoch"] + 1, plan.config.epochs + 1)
+    training = (1 - share) * spent[at_work["phase"]]
+    training += sum(spent[plan.phase_of(epoch).objective] for epoch in to_come)
+    evaluated = {record["epoch"] for record in records}
+    expected = {n for n in (at_work["epoch"], *to_come) if plan.is_evaluated(n)} - evaluated
+    each = fmean([record["evaluation_seconds"] for record in records] or [0.0])
+    return training + (len(expected) + tests) * each

@@ -1,6 +1,7 @@
 """The course of a run: SFT, the handoff, DPO, and the evaluations between."""
 
 import time
+from collections.abc import Iterator
 from itertools import islice
 
 from torch.optim import AdamW
@@ -8,13 +9,12 @@ from tqdm import tqdm
 
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.data import PhaseData, dpo_data
+from experiments.run.display import show_duration
 from experiments.run.evaluation import (
     best_epoch,
     check_evaluated,
-    describe,
-    evaluate,
     evaluations,
-    save_statistics,
+    score,
 )
 from experiments.run.folder import RunFolder
 from experiments.run.handover import PAIRS, REFERENCE, hand_over, load_pairs
@@ -27,10 +27,10 @@ from experiments.run.report import epoch_line
 from experiments.run.result import Result
 from experiments.run.schedule import Phase, warmup_cosine
 from experiments.run.seeds import numpy_generator
+from experiments.run.time_left import seconds_left
 from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
-from minigpt.files import make_folder
 from tasks import Task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
@@ -79,7 +79,7 @@ class TrainingRun:
             data = self.sft if phase.objective == "sft" else self._dpo_data()
             while self.epoch <= phase.last:
                 self._train_epoch(phase, data)
-                if self._is_evaluated(self.epoch):
+                if self.plan.is_evaluated(self.epoch):
                     self._evaluate(phase.objective)
                 self._next_epoch()
 
@@ -88,19 +88,49 @@ class TrainingRun:
         best = best_epoch(self.epochs, self.task.headline)
         restore_policy(self.policy, self.folder.path / "best")
         scored = "test" in self.task.scored_splits
-        test = self._score("test", f"test-{best['epoch']:02}") if scored else None
+        test = self._score("test", best["epoch"]) if scored else None
         self.folder.update(best=best, last=self.epochs[-1], test=test)
         floors = self.folder.record["floors"]
         return Result(self.folder.path, self.epochs, best, test, floors, self.task)
 
     def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
         """Train to the end of the epoch at work."""
-        config, now = self.config, time.monotonic()
+        per_epoch, now = data.steps_per_epoch(self.config.batch_size), time.monotonic()
+        progress = tqdm(
+            self._steps(phase, data),
+            f"epoch {self.epoch}/{self.config.epochs} {phase.objective}",
+            total=per_epoch,
+            initial=self.done,
+            leave=False,
+            disable=None,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        )
+        with signals_wait() as noted:
+            for metrics in progress:
+                self.done, self.step = self.done + 1, self.step + 1
+                self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
+                self.folder.log(kind=STEP, **self._place(phase.objective), **metrics)
+                if self.step % LOSS_EVERY == 0:
+                    left = self._time_left(phase.objective, self.done / per_epoch)
+                    progress.set_postfix(loss=f"{metrics['loss']:.3f}", left=left)
+                # Not after the last step: the epoch's end saves, once it is evaluated.
+                if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                    self._save()
+                if noted:
+                    self._save()
+                    raise Interruption(noted[0])
+        self.folder.flush()  # which waits for the device, and stops a run that has diverged
+        check_weights(self.policy)  # before they are evaluated
+        self.seconds += time.monotonic() - now
+
+    def _steps(self, phase: Phase, data: PhaseData) -> Iterator[dict]:
+        """Take the steps that are left of the epoch at work, and yield the metrics of each."""
+        config = self.config
         per_epoch = data.steps_per_epoch(config.batch_size)
         total = per_epoch * phase.epochs
         first = per_epoch * (self.epoch - phase.first) + self.done
         order = numpy_generator(config.seed, "data order", self.epoch)
-        steps = train(
+        return train(
             self.policy,
             self.optimizer,
             islice(data.steps(config.batch_size, config.accumulation, order), self.done, None),
@@ -113,24 +143,13 @@ class TrainingRun:
             precision=config.precision,
             max_grad_norm=MAX_GRAD_NORM,
         )
-        title = f"epoch {self.epoch}/{config.epochs} {phase.objective}"
-        progress = tqdm(steps, title, total=per_epoch, initial=self.done, leave=False, disable=None)
-        with signals_wait() as noted:
-            for metrics in progress:
-                self.done, self.step = self.done + 1, self.step + 1
-                self.seconds, now = self.seconds + time.monotonic() - now, time.monotonic()
-                self.folder.log(kind=STEP, **self._place(phase.objective), **metrics)
-                if self.step % LOSS_EVERY == 0:
-                    progress.set_postfix(loss=f"{metrics['loss']:.3f}")
-                # Not after the last step: the epoch's end saves, once it is evaluated.
-                if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
-                    self._save()
-                if noted:
-                    self._save()
-                    raise Interruption(noted[0])
-        self.folder.flush()  # which waits for the device, and stops a run that has diverged
-        check_weights(self.policy)  # before they are evaluated
-        self.seconds += time.monotonic() - now
+
+    def _time_left(self, phase: str, share: float) -> str | None:
+        """Return how long the run will still take, a `share` of the epoch at work being done."""
+        at_work = {**self._place(phase), "seconds": self.seconds}
+        tests = int("test" in self.task.scored_splits)
+        seconds = seconds_left(self.plan, self.epochs, at_work, share, tests=tests)
+        return None if seconds is None else show_duration(seconds)
 
     def _begin(self, phase: Phase) -> None:
         """A fresh optimizer; for DPO also the reference and the preference pairs."""
@@ -167,7 +186,7 @@ class TrainingRun:
     def _evaluate(self, phase: str) -> None:
         """Score the policy on dev, log it, and keep the weights if no epoch was better."""
         started = time.monotonic()
-        scored = self._score("dev", f"dev-{self.epoch:02}") | self._diagnose()
+        scored = self._score("dev", self.epoch) | self._diagnose()
         record = {
             "kind": EVALUATION,
             **self._place(phase),
@@ -180,7 +199,8 @@ class TrainingRun:
         self.epochs.append(record)
         if self.epoch and best_epoch(self.epochs, self.task.headline) is record:
             save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
-        print(epoch_line(record, self.config.epochs, self.task), flush=True)
+        left = self._time_left(phase, 1.0) if self.epoch < self.config.epochs else None
+        print(epoch_line(record, self.config.epochs, self.task, left), flush=True)
 
     def _place(self, phase: str) -> dict:
         """Return where in the run a line of the log belongs."""
@@ -198,14 +218,10 @@ class TrainingRun:
             precision=self.config.precision,
         )
 
-    def _score(self, split: str, name: str) -> dict:
-        config = self.config
-        evaluation = evaluate(
-            self.policy, self.task, split, seed=config.seed, precision=config.precision
-        )
-        folder = make_folder(self.folder.path / "evaluations")
-        save_statistics(folder / f"{name}.safetensors", evaluation.metrics)
-        return describe(evaluation, seed=config.seed)
+    def _score(self, split: str, epoch: int) -> dict:
+        seed, precision = self.config.seed, self.config.precision
+        where = {"folder": self.folder.path, "epoch": epoch}
+        return score(self.policy, self.task, split, seed=seed, precision=precision, **where)
 
     def _next_epoch(self) -> None:
         self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
@@ -226,10 +242,5 @@ class TrainingRun:
         for name, value in progress.items():
             setattr(self, name, value)
         self.epochs = evaluations(self.folder.logged())
-        expected = [n for n in range(self.epoch) if self._is_evaluated(n)]
+        expected = [n for n in range(self.epoch) if self.plan.is_evaluated(n)]
         check_evaluated(self.epochs, expected, self.folder.path)
-
-    def _is_evaluated(self, epoch: int) -> bool:
-        """Return whether an epoch ends in an evaluation: 0, every so many, a phase's last."""
-        ends = {phase.last for phase in self.plan.phases}
-        return epoch % self.config.evaluate_every == 0 or epoch in ends
