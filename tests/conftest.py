@@ -1,4 +1,4 @@
-"""What several test modules share: how an oracle library is imported, and a run to look at."""
+"""What several test modules share: oracles, tiny models, a run to look at; one thread a process."""
 
 import importlib
 import os
@@ -9,9 +9,14 @@ import torch
 
 from experiments import handoff
 from experiments.run.config import make_config
-from minigpt import GPT, GPTConfig, save_pretrained
+from minigpt import GPT, GPTConfig, get_tokenizer, save_pretrained
 
 CASES = Path(__file__).parent / "cases"  # files of every odd shape, made up
+
+# A second thread would mostly wait, as the models are that small, and under `-n` the workers share
+# the cores already. The variable is for the processes that tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def oracle(name: str):
@@ -23,6 +28,22 @@ def oracle(name: str):
     if os.environ.get("CI"):
         return importlib.import_module(name)
     return pytest.importorskip(name)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A folder with a model that trains in a moment, under the verse model's vocabulary.
+
+    Every few tokens it ends the text, so that its sonnets are soon written.
+    """
+    shape = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
+    gpt = GPT(shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        end = gpt.wte.weight[get_tokenizer("verse").eot].mul_(5)
+        gpt.ln_f.bias += 9 * end / end.square().sum()  # 9 is added to the logit of end-of-text
+    folder = tmp_path_factory.mktemp("tiny")
+    save_pretrained(gpt, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import handoff
 from experiments.run import training_run
 from experiments.run.config import make_config
 from experiments.run.reading import account_for, account_lines
-from minigpt import GPT, GPTConfig, save_pretrained
 from minigpt.errors import InputError
 from tasks import get_task
 from tasks.paraphrase.quora import OFFICIAL_FILE, read_pairs
@@ -220,14 +218,6 @@ def test_one_number_in_two_files_overwrites_nothing(tmp_path):
     assert [len(task.examples(split)) for split in ("train", "dev")] == [30, 12]
     assert task.sonnets["dev"][0] != task.sonnets["train"][0]
     assert task.sonnets["train"][0] == read_sonnets()[1]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    shape = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
-    save_pretrained(GPT(shape, generator=torch.Generator().manual_seed(0)), folder)
-    return folder
 
 
 def config(model, out, data, **options):

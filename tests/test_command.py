@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import handoff
 from experiments.run.command import command_line
 from experiments.run.display import printable
 from experiments.run.folder import open_run
@@ -124,10 +125,10 @@ def test_both_reports_escape_alike(tmp_path):
     assert r"| &lt;script&gt;x&lt;/script&gt; &amp; a\|b |" in (tmp_path / "report.md").read_text()
 
 
-def test_the_grid_is_told_of_and_no_bar_goes_into_a_file():
-    command = [sys.executable, "-m", "experiments.handoff"]
-    shown = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert "--grid" in shown.stdout
+def test_the_grid_is_told_of_and_no_bar_goes_into_a_file(capsys):
+    with pytest.raises(SystemExit):
+        handoff.main(["--help"])
+    assert "--grid" in capsys.readouterr().out
     bars = [
         call
         for path in (ROOT / "experiments").rglob("*.py")

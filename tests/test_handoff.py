@@ -26,22 +26,13 @@ from experiments.run.policy import make_policy
 from experiments.run.source import Source
 from experiments.study.runner import finished as study_finished
 from lora import LoRAConfig
-from minigpt import GPT, GPTConfig, load_pretrained, save_pretrained
+from minigpt import load_pretrained, save_pretrained
 from minigpt.errors import InputError
 from tasks import get_task
 
 ROOT = Path(__file__).parent.parent
-SHAPE = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
 QUESTIONS = ["How do I learn {}?", "What is the best way to learn {}?", "Why is {} hard?"]
 SUBJECTS = ["Python", "chess", "Greek", "to swim", "the violin", "to cook", "algebra", "knots"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A model small enough to train in a moment, with the verse model's vocabulary."""
-    folder = tmp_path_factory.mktemp("model")
-    save_pretrained(GPT(SHAPE, generator=torch.Generator().manual_seed(0)), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +147,8 @@ def test_dpo_is_looked_at_on_pairs_made_of_dev(finished):
         load_pairs(path, {**made, "pairs_sha256": "0"})
 
 
-def test_the_best_weights_can_be_loaded(finished):
-    assert load_pretrained(finished.folder / "best").config.n_embd == SHAPE.n_embd
+def test_the_best_weights_can_be_loaded(finished, model):
+    assert load_pretrained(finished.folder / "best").config == load_pretrained(model).config
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["minigpt", "lora", "objectives", "tasks", "experiments"]
 
@@ -40,6 +42,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_importing_every_module_has_no_effects(tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()

@@ -33,7 +33,7 @@ class OppositeTask(Task):
             short="kilobits/word",
             long="thousand bits of the right word",
             larger_is_better=False,
-            margin=2.75,
+            margin=0.35,
             factor=1000,
             decimals=1,
         )
@@ -81,12 +81,12 @@ def study(out, **options) -> HandoffGridStudy:
 
 
 @pytest.fixture
-def runs(registered, tmp_path):
+def runs(registered, model, tmp_path):
     """The study's runs, done in this process: others would not know the task."""
-    return [handoff.run(config) for config in study(tmp_path).all_configs()]
+    return [handoff.run(config) for config in study(tmp_path, model=str(model)).all_configs()]
 
 
-def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, tmp_path, capsys):
+def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_path, capsys):
     assert len(runs) == 4
     result = runs[-1]
     assert [record["phase"] for record in result.epochs] == ["untuned", "sft", "dpo"]
@@ -104,14 +104,14 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, tmp_path, ca
         "rejected": " hot",
     }
 
-    run(study(tmp_path))
+    run(study(tmp_path, model=str(model)))
     folder = tmp_path / "handoff-grid-opposite"
     assert (folder / "epochs.png").is_file()
     text = (folder / "report.md").read_text()
     (claim,) = [line for line in text.splitlines() if line.startswith("| full: DPO after epoch 1")]
     assert "| kilobits/word |" in claim
     assert "cannot be told" in claim
-    assert "differences both smaller and larger than 2750.0" in claim  # the margin
+    assert "differences both smaller and larger than 350.0" in claim  # the margin
     assert "words with an opposite" in claim  # how many would tell
     assert "| floor: any word | 40000.0 |" in text
 

@@ -277,6 +277,7 @@ print(sorted(project - {"minigpt", "lora", "minigpt.fast", "lora.fast"}))
 """
 
 
+@pytest.mark.slow
 def test_the_plain_model_and_layer_run_without_the_fast_path():
     done = subprocess.run(
         [sys.executable, "-c", HIDDEN], cwd=ROOT, capture_output=True, text=True, check=True

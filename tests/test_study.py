@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import floors, parameterization, reproduce
 from experiments.data_scale import DataScaleStudy
@@ -18,25 +17,15 @@ from experiments.handoff_grid import HandoffGridStudy
 from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
 from experiments.reproduce import ReproduceConfig, run
-from minigpt import GPT, GPTConfig, save_pretrained
 from minigpt.errors import InputError
 
 ROOT = Path(__file__).parent.parent
-SHAPE = GPTConfig(vocab_size=16384, n_positions=256, n_layer=1, n_head=2, n_embd=16)
 SMALL = {"epochs": 2, "train_examples": 8, "dev_examples": 2, "batch_size": 4, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    """A model small enough to train in a moment, with the verse model's vocabulary."""
-    folder = tmp_path_factory.mktemp("model")
-    save_pretrained(GPT(SHAPE, generator=torch.Generator().manual_seed(0)), folder)
-    return str(folder)
-
-
-def comparison(model: str, out: Path, **options) -> ParameterizationStudy:
+def comparison(model: Path, out: Path, **options) -> ParameterizationStudy:
     return ParameterizationStudy(
-        **{**SMALL, "model": model, "out": out, "ranks": (4,), "seeds": (0, 1), **options}
+        **{**SMALL, "model": str(model), "out": out, "ranks": (4,), "seeds": (0, 1), **options}
     )
 
 
@@ -78,7 +67,7 @@ def test_finished_runs_are_not_repeated(model, tmp_path):
 
 
 def test_arms_that_two_experiments_share_are_one_run(model, tmp_path):
-    shared = {**SMALL, "model": model, "out": tmp_path, "seeds": (0,)}
+    shared = {**SMALL, "model": str(model), "out": tmp_path, "seeds": (0,)}
     full = ParameterizationStudy(**shared).arms()[0]
     grid = HandoffGridStudy(**shared)
     alone = grid.arms()[0]
@@ -95,7 +84,7 @@ def test_kill_9_and_start_again_give_the_report_of_an_unbroken_run(model, tmp_pa
         "-m",
         "experiments.parameterization",
         "--model",
-        model,
+        str(model),
         "--out",
         str(broken),
         "--ranks",

@@ -370,6 +370,7 @@ def test_padded_and_extended_vocabularies_are_gpt2s(rows, eos, expected):
         get_tokenizer(GPT(GPTConfig(vocab_size=60_000, **SHAPE)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [" " * 10**6, "x" + " " * 10**6 + "y", "\n" * 10**6 + "1", " \n\t\u3000" * 300_000 + "é",
