@@ -19,6 +19,7 @@ import torch
 from benchmarks.data import shape
 from benchmarks.job import WARM_UP, measured
 from benchmarks.ours import train_steps
+from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import align
 from experiments.run.environment import environment
@@ -87,13 +88,11 @@ def run(config: Config) -> dict:
 
 def _curves(config: Config) -> dict[str, list[Point]]:
     """The points of each curve: one quantity grows, the others stay as they are."""
+    check_bounds(vars(config))
     grow = {"length": config.lengths, "batch": config.batches, "examples": config.examples}
-    for name, values in {**grow, "steps": (config.steps,)}.items():
-        if not values or min(values) < (COMPLETION + 1 if name == "length" else 1):
-            raise InputError(
-                f"the values of {name} are {values}; expected some, all positive, "
-                f"and lengths of {COMPLETION + 1} or more"
-            )
+    for name, values in grow.items():
+        if not values:
+            raise InputError(f"there are no values of {name}; expected one or more")
     for name in (config.model, *config.models):
         if shape(name).n_positions < max(config.lengths) - 1:
             raise InputError(

@@ -23,6 +23,7 @@ from benchmarks.data import shape, write_inputs
 from benchmarks.job import BATCH, SAMPLING, WARM_UP, Job, measured
 from benchmarks.least_work import Ceilings, least_generation, least_training, measure_ceilings
 from benchmarks.table import lora_table, main_table, summarise
+from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.environment import environment
 from minigpt.config import GPTConfig
@@ -96,9 +97,7 @@ def show(found: dict) -> None:
 
 def _rows(config: Config) -> list[tuple[str, int | None, str]]:
     """The rows that are asked for, as objective, rank and data; InputError for bad options."""
-    for name in ("steps", "rounds"):
-        if getattr(config, name) < 1:
-            raise InputError(f"--{name} is {getattr(config, name)}; expected at least 1")
+    check_bounds(vars(config))
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
     if not config.precision:

@@ -7,6 +7,7 @@ the same protocol.
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import align, show_floor
 from experiments.run.seeds import numpy_generator
@@ -30,7 +31,11 @@ class FloorsConfig:
 
 
 def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
-    """Print and return the floors and the ceiling: name -> metric -> value."""
+    """Print and return the floors and the ceiling: name -> metric -> value.
+
+    Raises InputError for options without sense.
+    """
+    check_bounds(vars(config))
     task = get_task(config.task, config.data, limits={"train": config.train_examples})
     generator = numpy_generator(config.seed, "floors")
     rows = task.floors(config.split, generator=generator) | task.ceilings(config.split)

@@ -16,7 +16,7 @@ import torch
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from experiments.run.bounds import COUNT, RATE, Bounds, check_bounds
+from experiments.run.bounds import check_bounds
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
 from experiments.run.folder import RunFolder, open_run
@@ -36,14 +36,6 @@ from objectives import SFT, Batch, make_batch, sequence_logps
 from tasks.sonnet.shakespeare import read_sonnets
 
 MICROBATCH = 8  # sequences in one forward; the (P, V) logits take most of its memory
-BOUNDS = {
-    "tokens": COUNT,
-    "batch_tokens": COUNT,
-    "learning_rate": RATE,
-    "warmup": Bounds(0, 1_000_000_000),
-    "weight_decay": Bounds(0, 1_000),
-    "seed": Bounds(0, 2**63 - 1),
-}
 EVALUATIONS = 20  # over the whole run, each with a checkpoint
 
 
@@ -87,7 +79,7 @@ def run(config: PretrainConfig) -> GPT:
 
 
 def _check(config: PretrainConfig) -> None:
-    check_bounds(vars(config), BOUNDS)
+    check_bounds(vars(config))
     check_device(config.device)
     if config.model not in PRESETS:
         raise InputError(f"--model is {config.model!r}; expected one of {', '.join(PRESETS)}")

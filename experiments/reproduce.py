@@ -15,6 +15,7 @@ from experiments.dpo_hyperparameters import DPOHyperparametersStudy
 from experiments.handoff_grid import HandoffGridStudy
 from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
+from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.config import Config
 from experiments.study import smoke
@@ -104,6 +105,8 @@ def run(config: ReproduceConfig) -> Path | None:
     """
     if config.smoke:
         config = _smoke(config)
+    for task in config.tasks:
+        check_bounds(vars(config.plan(task)), group=f"{task}.")
     bases = _bases(config)
     for base in bases:
         for study in _studies(base, config):

@@ -228,9 +228,9 @@ def test_each_value_is_timed():
         (run, ["--model", "gpt5"], "unknown model 'gpt5'; expected one of gpt2"),
         (run, ["--model", "6x100", "--rows", "generate/*", "--rounds", "0"], "--rounds is 0"),
         (run, ["--precision"], "--precision is empty"),
-        (growth, ["--lengths", "2"], "lengths of 3 or more"),
+        (growth, ["--lengths", "2"], "--lengths is 2; expected at least 3"),
         (growth, ["--lengths", "400"], "expected at most 257 for verse"),
-        (growth, ["--batches"], "the values of batch are ()"),
+        (growth, ["--batches"], "there are no values of batch"),
     ],
 )
 def test_bad_options_end_in_a_sentence(module, arguments, message, tmp_path, monkeypatch, capsys):

@@ -101,7 +101,7 @@ def test_options_of_adapters_are_refused_without_adapters(name):
 
 @pytest.mark.parametrize("ratio", [0.5, float("nan"), float("inf")])
 def test_a_ratio_of_lora_plus_is_refused_before_anything_is_loaded(ratio):
-    with pytest.raises(InputError, match="lora_plus is .*; expected a ratio of 1 or more"):
+    with pytest.raises(InputError, match="--lora-plus is .*; expected at least 1, at most"):
         resolve(make_config(parameterization="lora", lora_plus=ratio, model="not there"))
 
 

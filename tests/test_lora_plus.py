@@ -92,7 +92,7 @@ def test_a_ratio_of_one_is_plain_adamw(adapted, count, weight_decay):
 
 @pytest.mark.parametrize("ratio", [0.5, 0.0, -2.0, float("nan"), float("inf")])
 def test_ratios_without_sense_are_refused(ratio):
-    with pytest.raises(InputError, match=f"lora_plus is {ratio}; expected a ratio of 1 or more"):
+    with pytest.raises(InputError, match=f"--lora-plus is {ratio}; expected at least 1, at most"):
         make_optimizer(make_adapted(rank=4), lora_plus=ratio)
 
 

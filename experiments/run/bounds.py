@@ -1,4 +1,4 @@
-"""Which numbers a run's options can be: checked before a model is loaded or a folder is taken."""
+"""Which numbers the options can be: checked before a model is loaded or a folder is taken."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -34,17 +34,25 @@ WEIGHT = Bounds(0, 1_000_000)
 RATE = Bounds(0, 1_000, least_open=True)
 PROBABILITY = Bounds(0, 1, most_open=True)
 
-# Of every option that is a number, but for the switch, which is bounded by the epochs. The upper
-# bounds lie far beyond what is of use, and where single precision still holds all products.
+SEED = Bounds(0, 2**63 - 1)
+BETA = Bounds(0, 1_000_000, least_open=True)
+SMOOTHING = Bounds(0, 0.5, most_open=True)
+
+# Of every command's every option that is a number, or several; but for the switch, which is bounded
+# by the epochs. The upper bounds lie far beyond what is of use, and where single precision still
+# holds all products.
 BOUNDS = {
+    # a run
     "rank": COUNT,
     "alpha": Bounds(0, 1_000_000, least_open=True),
     "lora_dropout": PROBABILITY,
+    "layers": Bounds(0, 1_000_000),
+    "rank_pattern": COUNT,
     "lora_plus": Bounds(1, 1_000_000),
     "epochs": Bounds(1, 1_000_000),
     "pair_samples": Bounds(2, 1_000_000),  # the best and the worst of them
-    "beta": Bounds(0, 1_000_000, least_open=True),
-    "label_smoothing": Bounds(0, 0.5, most_open=True),
+    "beta": BETA,
+    "label_smoothing": SMOOTHING,
     "sft_weight": WEIGHT,
     "target_margin": WEIGHT,
     "sft_learning_rate": RATE,
@@ -59,19 +67,43 @@ BOUNDS = {
     "samples": COUNT,
     "temperature": WEIGHT,
     "top_p": Bounds(0, 1, least_open=True),
-    "seed": Bounds(0, 2**63 - 1),
+    "seed": SEED,
+    # a study
+    "seeds": SEED,
+    "jobs": Bounds(1, 10_000),
+    "ranks": COUNT,
+    "betas": BETA,
+    "rate_factors": RATE,
+    "label_smoothings": SMOOTHING,
+    "sft_weights": WEIGHT,
+    "sft_learning_rates": RATE,
+    "shares": Bounds(0.001, 1),
+    # pretraining
+    "tokens": COUNT,
+    "batch_tokens": COUNT,
+    "learning_rate": RATE,
+    "warmup": Bounds(0, 1_000_000_000),
+    # the benchmarks
+    "steps": COUNT,
+    "rounds": COUNT,
+    "lengths": Bounds(3, 1_000_000_000),  # a token to read, and two to score
+    "batches": COUNT,
+    "examples": COUNT,
 }
 
 
-def check_bounds(options: Mapping[str, Any], of: Mapping[str, Bounds] = BOUNDS) -> None:
+def check_bounds(options: Mapping[str, Any], *, group: str = "") -> None:
     """Raise InputError for an option, named as its flag is, that lies outside its bounds.
 
-    None stands for a default and passes.
+    Of several numbers each has to lie within, of pairs with a name the second. None stands for a
+    default and passes. `group` is what the flags' names begin with, "sonnet." say.
     """
-    for name, bounds in of.items():
+    for name, bounds in BOUNDS.items():
         value = options.get(name)
-        if value is not None and not bounds.hold(value):
-            raise InputError(f"{flag(name)} is {value}; expected {bounds}")
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            number = item[-1] if isinstance(item, tuple) else item
+            if number is not None and not bounds.hold(number):
+                raise InputError(f"{flag(group + name)} is {number}; expected {bounds}")
 
 
 def flag(name: str) -> str:

@@ -11,7 +11,6 @@ from experiments.run.flags import LORA_FLAGS
 from experiments.run.observers import check_log
 from experiments.run.schedule import Phase, handoff_phases
 from experiments.run.source import Source, find_source
-from experiments.run.training import check_lora_plus
 from lora import LoRAConfig
 from minigpt import pretrained_config
 from minigpt.errors import InputError
@@ -51,8 +50,8 @@ def resolve(config: Config, task: type[Task] | None = None) -> RunPlan:
     config = replace(config, task=task.name)
     check_log(config.log)
     _check_pairs(config, task)
-    _check_adapters(config)
     check_bounds(flat_options(config))
+    _check_adapters(config)
     source = find_source(config.model, config.base)
     config = _fill_in(config, task, source)
     phases = handoff_phases(
@@ -99,8 +98,7 @@ def _check_pairs(config: Config, task: type[Task]) -> None:
 
 
 def _check_adapters(config: Config) -> None:
-    """Refuse a ratio that LoRA+ has not, and options of adapters where there are none."""
-    check_lora_plus(config.lora_plus)
+    """Refuse options of adapters where there are none."""
     if config.parameterization == "lora":
         return
     given, default = flat_options(config), flat_options(Config())

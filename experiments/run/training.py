@@ -5,12 +5,12 @@ happens between steps (records, checkpoints, evaluations, stopping) is the calle
 loop has no hooks, callbacks or options for any of it.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch.optim import AdamW
 
+from experiments.run.bounds import check_bounds
 from lora import lora_layers
 from minigpt.errors import InputError
 from minigpt.model import GPT
@@ -124,7 +124,7 @@ def make_optimizer(
     2402.12354): at one rate for both, wide models change their features too little. Raises
     InputError for a ratio below 1, and for any other than 1 if the model has no adapters.
     """
-    check_lora_plus(lora_plus)
+    check_bounds({"lora_plus": lora_plus})
     if lora_plus != 1 and not lora_layers(model):
         raise InputError(f"lora_plus is {lora_plus} for a model without adapters; expected 1")
     groups: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
@@ -140,9 +140,3 @@ def make_optimizer(
         for (matrix, ratio), params in groups.items()
     ]
     return AdamW(settings, lr=0.0, betas=betas, fused=True)
-
-
-def check_lora_plus(ratio: float) -> None:
-    """Raise InputError for a ratio of learning rates that LoRA+ has no use for."""
-    if not 1 <= ratio < math.inf:
-        raise InputError(f"lora_plus is {ratio}; expected a ratio of 1 or more")

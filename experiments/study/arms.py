@@ -134,8 +134,6 @@ class Study:
     def check(self) -> None:
         """Raise InputError for a plan that makes no sense, before anything runs."""
         check_bounds(vars(self))
-        for seed in self.seeds:
-            check_bounds({"seed": seed})
         for name in self.judged:
             if task_class(self.task).metrics[name].margin is None:
                 raise InputError(
@@ -144,8 +142,6 @@ class Study:
                 )
         if not self.seeds:
             raise InputError("--seeds names no seed; expected at least one")
-        if self.jobs < 1:
-            raise InputError(f"--jobs is {self.jobs}; expected at least 1")
         for what, values in (("seed", self.seeds), ("arm", [arm.name for arm in self.arms()])):
             twice = sorted({str(value) for value in values if list(values).count(value) > 1})
             if twice:
