@@ -27,7 +27,7 @@ from minigpt.byte_pairs import (
 )
 from minigpt.companions import CONFIG, TOKENIZER, VOCABULARIES, settings
 from minigpt.config import PRESETS
-from minigpt.errors import InputError, listed
+from minigpt.errors import InputError, listed, shown
 from minigpt.files import reading
 
 CLASSES = (
@@ -154,8 +154,8 @@ def _from_tokenizer_json(values: dict) -> Parts:
 
 def _refused(what: str) -> InputError:
     return InputError(
-        f"the model's tokenizer has {what}; expected a byte-level BPE of GPT-2's kind, with a "
-        "tokenizer.json or vocab.json and merges.txt"
+        f"the model's tokenizer has {shown(what)}; expected a byte-level BPE of GPT-2's kind, with "
+        "a tokenizer.json or vocab.json and merges.txt"
     )
 
 

@@ -1,4 +1,4 @@
-"""What several test modules share: oracles, tiny models, a run to look at; one thread a process."""
+"""What several test modules share: oracles, tiny models, a run, an option; one thread a process."""
 
 import importlib
 import os
@@ -17,6 +17,12 @@ CASES = Path(__file__).parent / "cases"  # files of every odd shape, made up
 # the cores already. The variable is for the processes that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz", type=int, default=300, metavar="N", help="damaged files of each format"
+    )
 
 
 def oracle(name: str):

@@ -116,6 +116,15 @@ class RunFolder:
         if not self.is_finished:
             self.update(status=status, **values)
 
+    def recorded(self, name: str) -> dict:
+        """Return what run.json holds under a name; InputError where the run never came so far."""
+        if name not in self.record:
+            raise InputError(
+                f"{self.path / 'run.json'} has no {name!r}, which was recorded before the "
+                "checkpoint; expected it there, start the run anew in another folder"
+            )
+        return self.record[name]
+
     def update(self, **values) -> None:
         """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
         now = time.monotonic()

@@ -90,7 +90,7 @@ class TrainingRun:
         scored = "test" in self.task.scored_splits
         test = self._score("test", best["epoch"]) if scored else None
         self.folder.update(best=best, last=self.epochs[-1], test=test)
-        floors = self.folder.record["floors"]
+        floors = self.folder.recorded("floors")
         return Result(self.folder.path, self.epochs, best, test, floors, self.task)
 
     def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
@@ -164,7 +164,7 @@ class TrainingRun:
 
     def _dpo_data(self) -> PhaseData:
         """The pairs to train on; held-out ones, where the handoff made any, are kept beside."""
-        handoff = self.folder.record["reference"]
+        handoff = self.folder.recorded("reference")
         held_out = handoff.get("held_out")  # runs of before they were made have none
         if held_out and held_out["pairs"]["pairs"]:
             self.held_out = self._pairs("held-out pairs", held_out)
@@ -176,7 +176,7 @@ class TrainingRun:
             self.task,
             self.tokenizer,
             self.policy,
-            reference=self.folder.record["reference"]["weights"],
+            reference=self.folder.recorded("reference")["weights"],
             precision=self.config.precision,
             folder=self.folder.path,
             preference=self.plan.preference,
@@ -214,7 +214,7 @@ class TrainingRun:
             self.policy,
             self.held_out,
             self.folder.path / REFERENCE,
-            weights=self.folder.record["reference"]["weights"],
+            weights=self.folder.recorded("reference")["weights"],
             precision=self.config.precision,
         )
 
