@@ -176,7 +176,10 @@ def test_scores_and_floors_are_those_written_out():
         {"prompt": "Six ", "chosen": "seven", "rejected": "eight"},
     ]
     task = from_rows("preference", rows, dev=rows)
-    scores = task.evaluate(model, tokenizer, "dev", generator=torch.Generator()).scores
+    found = task.evaluate(model, tokenizer, "dev", generator=torch.Generator())
+    scores = found.scores
+    for metric in found.metrics.values():  # an interval is over prompts, of which one has two pairs
+        assert metric.statistics.shape == (2, 2)
 
     def nats(row: dict, side: str) -> tuple[float, int]:
         prompt, text = tokenizer.encode(row["prompt"]), tokenizer.encode(row[side])
@@ -214,7 +217,9 @@ def test_what_does_not_fit_is_cut_and_told():
     assert "chosen is longer in 100.0 % of 8 pairs for dev, 129 characters on average" in notes[-2]
     assert notes[-1] == "2 chosen and 0 rejected sides for dev are cut to fit 64 tokens"
     metric = task.evaluate(model, tokenizer, "dev", generator=torch.Generator())
-    characters = metric.metrics["bits_per_char"].statistics[:, 1]
+    characters = metric.metrics["bits_per_char"].statistics[
+        task.groups("dev").argsort().argsort(), 1
+    ]
     kept = len(tokenizer.decode(tokenizer.encode(rows[0]["chosen"])[: SHAPE.n_positions]))
     assert characters.tolist() == [kept, kept, 4, 4, 4, 4, 4, 4]
 

@@ -47,7 +47,7 @@ class PreferenceTask(RowsTask):
     """
 
     name = "preference"
-    unit = "pairs"
+    unit = "prompts"  # as pairs of one prompt are not independent of each other
     headline = "bits_per_char"
     judged = ("bits_per_char", "preference_accuracy")
     metrics = {
@@ -105,7 +105,8 @@ class PreferenceTask(RowsTask):
         "preference_accuracy" is the share of pairs whose chosen side has the higher log-prob,
         summed over its tokens; "preference_accuracy_per_token" compares means per token. Ties do
         not win. What does not fit into the model's context is cut as in training, and characters
-        that were cut do not count. Nothing is drawn from `generator`.
+        that were cut do not count. The addends are sums over the pairs of a prompt, so that an
+        interval is over prompts. Nothing is drawn from `generator`.
         """
         examples = self.examples(split)
         sides = _tokenise_sides(examples, tokenizer, model.config.n_positions)
@@ -118,8 +119,9 @@ class PreferenceTask(RowsTask):
             "preference_accuracy": (won, ones),
             "preference_accuracy_per_token": (won_per_token, ones),
         }
+        groups = self.groups(split)
         return Evaluation(
-            {name: self.metrics[name].of(np.stack(a, axis=1)) for name, a in addends.items()},
+            {name: self.metrics[name].of(_by_group(a, groups)) for name, a in addends.items()},
             tuple(_show(e, two) for e, two in zip(examples[:SHOWN], logps)),
         )
 
@@ -196,6 +198,12 @@ def _side_logps(model: GPT, chosen: Sequences, rejected: Sequences) -> np.ndarra
         for index in length_buckets(longest, SCORING_BATCH)
     )
     return precompute(model, batches, len(chosen)).double().cpu().numpy()
+
+
+def _by_group(addends: tuple[np.ndarray, ...], groups: np.ndarray) -> np.ndarray:
+    """Return the sums of K addends, each (N,), over the rows of each of G groups: (G, K)."""
+    _, places = np.unique(groups, return_inverse=True)
+    return np.stack([np.bincount(places, weights=addend) for addend in addends], axis=1)
 
 
 def _completion_tokens(chosen: Sequences, rejected: Sequences) -> np.ndarray:

@@ -116,6 +116,11 @@ class RowsTask(Task):
         """Return all that is kept of a split's rows."""
         return self.rows(split, lambda *texts: texts)
 
+    def groups(self, split: str) -> np.ndarray:
+        """Return the group of each row of a split, (N,); rows that share a text are in one."""
+        table = self._tables.get(split, self._tables["train"])
+        return components(table.keys_of_rows()[self._numbers[split]])
+
     def why_not_scored(self, split: str) -> str:
         """Return why a split has no rows."""
         return f"there are none; expected {self._expected(split)}"
