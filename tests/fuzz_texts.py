@@ -1,12 +1,16 @@
-"""Files of question pairs and of sonnets to damage, and what reading them may give.
+"""Files of question pairs, sonnets and rows of one's own to damage, and what reading them may give.
 
 A `check` reads the folder. It raises InputError, or else every row of the damaged file is used, or
 left out for a reason that is told.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+from tasks import get_task
+from tasks.accounts import FileAccount
+from tasks.own.reading import check_read, read_rows
 from tasks.paraphrase.quora import OFFICIAL_FILE, read_pairs
 from tasks.sonnet.shakespeare import SPLIT_FILES, split_sonnets
 
@@ -57,3 +61,24 @@ def check_sonnets(folder: Path, changed: str) -> None:
         verses = sum(map(len, splits[split]))
         assert title + len(numbers) + verses == sum(map(bool, lines))
         assert bool(title) == any("title" in note for note in account.notes)
+
+
+def make_rows(name: str) -> Callable[[Path], None]:
+    """Return the maker of a folder with one of the files of one's own data."""
+    source = CASES / "own-data" / name
+    return lambda folder: (folder / name).write_bytes(source.read_bytes())
+
+
+def check_rows(folder: Path, changed: str) -> None:
+    (path,) = folder.iterdir()
+    account = FileAccount()
+    for entry in read_rows(path, account):
+        assert set(entry.values) and entry.where.startswith("line ")
+        account.used += 1
+    check_read(path.name, account)
+    assert account.used and account.malformed <= account.rows / 10
+    if path.suffix == ".jsonl":  # where a row is a line
+        lines = path.read_bytes().split(b"\n")
+        assert account.rows == len(lines) - (not lines[-1])
+        task = get_task("preference", path)
+        assert sum(len(task.examples(split)) for split in task.scored_splits) <= account.used

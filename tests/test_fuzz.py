@@ -73,6 +73,9 @@ FORMATS = {
     "question pairs": Format(texts.make_pairs, texts.check_pairs, refused=TEXT),
     "quoted question pairs": Format(texts.make_quoted_pairs, texts.check_pairs, refused=TEXT),
     "sonnets": Format(texts.make_sonnets, texts.check_sonnets, refused=TEXT),
+} | {
+    name: Format(texts.make_rows(name), texts.check_rows, refused=(0.0, 0.75))
+    for name in ("preferences.jsonl", "sentiment.csv", "pairs-with-label-column.tsv")
 }
 every_format = pytest.mark.parametrize("name", FORMATS)
 
