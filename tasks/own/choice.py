@@ -108,11 +108,11 @@ class ChoiceTask(RowsTask, ClozeTask):
         """Note the labels without a word, and the words whose label occurs nowhere in training."""
         if self._wordless:
             told = (f"{label!r} ({n:,} rows)" for label, n in self._wordless.most_common())
-            self._note("train", f"labels without a word: {listed(told)}")
+            self.note("train", f"labels without a word: {listed(told)}")
         known = Counter(row.label for row in self.choices("train"))
         for number, label in enumerate(self.labels):
             if number not in known:
-                self._note("train", f"no row for train has the label {label!r}")
+                self.note("train", f"no row for train has the label {label!r}")
 
 
 def label_words(labels: Mapping[Any, str] | Iterable[str]) -> dict[str, str]:
