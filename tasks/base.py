@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +123,16 @@ class Draws:
         return self.task.sample(self.model, self.tokenizer, prompts, generator=self.generator)
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of the rows of a file, in their order."""
+
+    columns: tuple[str, ...]  # the first is "id"
+    rows: list[tuple]  # one for every id; empty cells where its row cannot be read
+    told: list[str]  # what cannot be read, in sentences
+    course: str | None = None  # the same as Stanford's CS224N takes it in, where it does
+
+
 PairMaker = Callable[[Sequence[Example], Draws], list[PreferencePair]]
 
 
@@ -170,6 +181,15 @@ class Task:
     ) -> list[str]:
         """Return a completion of each prompt; only pairs made of samples ask for it."""
         raise NotImplementedError
+
+    def predict(
+        self, model: GPT, tokenizer: Tokenizer, path: Path, *, generator: torch.Generator
+    ) -> Predictions:
+        """Return what `model` says of the rows of a file whose right answers nobody knows.
+
+        Raises InputError for a file that cannot be read, and for a task that predicts nothing.
+        """
+        raise InputError(f"the task {self.name!r} has no predictions for a file of rows")
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """Return what no learning at all scores: name of the floor -> metric -> value."""

@@ -1,16 +1,17 @@
 """Classification as a cloze: the answer is what a language model writes after a prompt."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
-from tasks.base import Evaluation, Example, Task
+from tasks.base import Evaluation, Example, Predictions, Task
 from tasks.choice.answers import answer_logps, check_answers, right_vs_wrong
 from tasks.choice.floors import choice_floors
-from tasks.choice.rows import Choice
+from tasks.choice.rows import Choice, Unlabelled
 from tasks.choice.scores import CHOICE_SCORES, calibration_gaps, prediction_statistics
 from tasks.choice.template import Template
 
@@ -33,7 +34,8 @@ class ClozeTask(Task):
     end_of_text = False
 
     template: Template
-    answers: tuple[str, ...]  # of each label, in the order of their numbers
+    labels: tuple[str, ...]  # as they stand in files, in the order of their numbers
+    answers: tuple[str, ...]  # of each label
 
     def choices(self, split: str) -> Sequence[Choice]:
         """Return the rows of "train", "dev" or "test", with the numbers of their labels."""
@@ -77,6 +79,26 @@ class ClozeTask(Task):
                 for e, answer in zip(examples[:SHOWN], predicted)
             ),
         )
+
+    def unlabelled(self, path: Path) -> tuple[list[Unlabelled], list[str]]:
+        """Return the rows of a file, and what cannot be read; InputError where nothing can."""
+        raise NotImplementedError
+
+    def predict(
+        self, model: GPT, tokenizer: Tokenizer, path: Path, *, generator: torch.Generator
+    ) -> Predictions:
+        """Return the label of each row of a file, and its probability among all labels'."""
+        rows, told = self.unlabelled(path)
+        known = [row for row in rows if row.texts is not None]
+        prompts = [self.template.fill(row.texts) for row in known]
+        logps = answer_logps(model, tokenizer, prompts, self.answers)
+        shares = np.exp(logps - np.logaddexp.reduce(logps, axis=1, keepdims=True))  # (N, C)
+        found = (
+            (self.labels[number], f"{share[number]:.6f}")
+            for number, share in zip(logps.argmax(axis=1), shares)
+        )
+        cells = [(row.id, *(("", "") if row.texts is None else next(found))) for row in rows]
+        return Predictions(("id", "prediction", "probability"), cells, told)
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """Return scores without a model (`choice_floors`); `generator` is not used."""

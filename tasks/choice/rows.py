@@ -3,6 +3,13 @@
 from typing import NamedTuple
 
 
+class Unlabelled(NamedTuple):
+    """A row whose label is asked for: its id, and its texts; None where it cannot be read."""
+
+    id: str
+    texts: tuple[str, ...] | None
+
+
 class Choice(NamedTuple):
     """The texts that a template asks for, and the number of the right label."""
 

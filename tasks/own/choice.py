@@ -8,10 +8,11 @@ from typing import Any
 from minigpt.errors import InputError, listed
 from tasks.base import Example
 from tasks.choice.cloze import ClozeTask
-from tasks.choice.rows import Choice
+from tasks.choice.rows import Choice, Unlabelled
 from tasks.choice.template import Template, typed
 from tasks.own.rows import BadRow, RowsTask
 from tasks.own.sources import Rows
+from tasks.own.unlabelled import read_unlabelled
 
 MOST_TOLD = 100  # labels without a word that are counted one by one
 EXPECTED_LABELS = """expected a word for each, as in --labels 0=" no" 1=" yes\""""
@@ -57,14 +58,19 @@ class ChoiceTask(RowsTask, ClozeTask):
         super().__init__(data, limits=limits, train=train, dev=dev, test=test)
         self._tell_labels()
 
-    def texts(self, values: dict[str, Any]) -> tuple[str, ...]:
-        """Return the texts that the template asks for, and the label."""
+    def asked(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """Return the texts that the template asks for."""
         texts = [_cell(values, column) for column in self.template.columns]
         for column, text in zip(self.template.columns, texts):
             if text is None:
                 raise BadRow(f"no {column}", malformed=column not in values)
             if not text:
                 raise BadRow(f"empty {column}")
+        return tuple(texts)
+
+    def texts(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """Return the texts that the template asks for, and the label."""
+        texts = self.asked(values)
         label = _cell(values, self.label_column)
         if not label:
             raise BadRow("no label")
@@ -86,6 +92,10 @@ class ChoiceTask(RowsTask, ClozeTask):
     def choices(self, split: str) -> Sequence[Choice]:
         """Return the rows of a split with the numbers of their labels."""
         return self.rows(split, self._choice)
+
+    def unlabelled(self, path: Path) -> tuple[list[Unlabelled], list[str]]:
+        """Return the rows of a file, and what cannot be read; InputError where nothing can."""
+        return read_unlabelled(path, self.asked)
 
     def why_not_scored(self, split: str) -> str:
         """Return why a split is not scored: it has no labels, or no rows."""

@@ -1,20 +1,35 @@
 """Paraphrase: do two questions ask the same thing? The answer is one token, " yes" or " no"."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from minigpt import GPT
 from minigpt.errors import InputError
+from minigpt.tokenizer import Tokenizer
 from tasks.accounts import FileAccount
-from tasks.base import SPLITS, check_split
+from tasks.base import SPLITS, Predictions, check_split
 from tasks.choice.cloze import ClozeTask
-from tasks.choice.rows import Choice
+from tasks.choice.rows import Choice, Unlabelled
 from tasks.choice.template import Template
+from tasks.own.rows import BadRow, text_in
+from tasks.own.unlabelled import read_unlabelled
 from tasks.paraphrase.leak import leak
-from tasks.paraphrase.quora import COURSE_FILES, QuestionPair, read_pairs, split_file
+from tasks.paraphrase.quora import (
+    COURSE_FILES,
+    QUESTION_COLUMNS,
+    QuestionPair,
+    read_pairs,
+    split_file,
+)
 
 # The prompt ends without a space because GPT-2's tokens begin with theirs: " yes" is one token
 # after "?", but two after "? ".
 TEMPLATE = "Question 1: {first}\nQuestion 2: {second}\nAre these questions asking the same thing?"
 YES, NO = " yes", " no"
+COURSE_TOKENS = {"0": 3919, "1": 8505}  # "no" and "yes", as the course's files of predictions say
 
 
 class ParaphraseTask(ClozeTask):
@@ -30,6 +45,7 @@ class ParaphraseTask(ClozeTask):
     unit = "question pairs"
     tuning = {"epochs": 2, "train_examples": 4000, "dev_examples": 4000}
     template = Template(TEMPLATE)
+    labels = ("0", "1")
     answers = (NO, YES)
 
     def __init__(
@@ -89,6 +105,29 @@ class ParaphraseTask(ClozeTask):
         """Return the question pairs of a split, whose label is 1 where they are duplicates."""
         return [Choice(pair[:2], int(pair.duplicate)) for pair in self.pairs(split)]
 
+    def unlabelled(self, path: Path) -> tuple[list[Unlabelled], list[str]]:
+        """Return the pairs of a file, labelled or not, and what cannot be read."""
+        return read_unlabelled(path, _questions)
+
+    def predict(
+        self, model: GPT, tokenizer: Tokenizer, path: Path, *, generator: torch.Generator
+    ) -> Predictions:
+        """Return whether each pair is a duplicate, 1 or 0; for the course as its own tokens."""
+        found = super().predict(model, tokenizer, path, generator=generator)
+        labels = (f"{id}, {COURSE_TOKENS[label]} \n" for id, label, _ in found.rows if label)
+        return replace(found, course="id \t Predicted_Is_Paraphrase \n" + "".join(labels))
+
     def leak(self, split: str) -> str:
         """Return how many pairs have questions that the training pairs have too."""
         return str(leak(self.pairs("train"), self.pairs(split)))
+
+
+def _questions(values: dict[str, Any]) -> tuple[str, str]:
+    """The two questions of a row, their white space as in training."""
+    columns = next((names for names in QUESTION_COLUMNS if {*names} <= values.keys()), None)
+    if columns is None:
+        raise BadRow(f"no columns {' or '.join(map(' and '.join, QUESTION_COLUMNS))}")
+    first, second = (" ".join(text_in(values, column).split()) for column in columns)
+    if not first or not second:
+        raise BadRow("empty question")
+    return first, second

@@ -39,6 +39,26 @@ def read_sonnets(path: Path = PACKAGED) -> dict[int, list[str]]:
     return _read_file(path)[0]
 
 
+def read_prompts(path: Path) -> tuple[dict[int, list[str]], list[str]]:
+    """Return number -> the first GIVEN_LINES lines, as many as there are, of a file's sonnets.
+
+    Also what is odd about them, in sentences. Raises InputError for a file without sonnets, and one
+    that has a number twice.
+    """
+    sonnets, repeated, _ = _parse(path)
+    _check_numbers(path, sonnets, repeated)
+    lengths = {number: len(lines) for number, lines in sonnets.items()}
+    odd = {
+        f"has more than {GIVEN_LINES} lines, of which only the first are given": [
+            n for n in lengths if lengths[n] > GIVEN_LINES
+        ],
+        f"has fewer than {GIVEN_LINES} lines": [n for n in lengths if lengths[n] < GIVEN_LINES],
+    }
+    told = [f"{path.name}: sonnet {listed(numbers)} {what}" for what, numbers in odd.items()]
+    prompts = {number: lines[:GIVEN_LINES] for number, lines in sonnets.items()}
+    return prompts, [sentence for sentence, numbers in zip(told, odd.values()) if numbers]
+
+
 def split_sonnets(data: str | Path | None = None) -> SonnetData:
     """Return the sonnets of a folder with the course's files, or the package's, by split.
 
@@ -88,8 +108,11 @@ def _leave_out_held_out(
             accounts[SPLIT_FILES["train"]].leave_out(len(shared), reason)
 
 
-def _read_file(path: Path) -> tuple[dict[int, list[str]], FileAccount]:
-    """Return the sonnets of a course's file: a title, then each one's number above its lines."""
+def _parse(path: Path) -> tuple[dict[int, list[str]], list[str], int]:
+    """Return the sonnets of a course's file: a title, then each one's number above its lines.
+
+    Also where a number stands again, in sentences, and how many lines the title has.
+    """
     sonnets: dict[int, list[str]] = {}
     begins: dict[int, int] = {}  # number -> the line that it stands on
     repeated: list[str] = []
@@ -110,6 +133,12 @@ def _read_file(path: Path) -> tuple[dict[int, list[str]], FileAccount]:
             lines.append(line)
         elif line:  # what stands above the first number
             title += 1
+    return sonnets, repeated, title
+
+
+def _read_file(path: Path) -> tuple[dict[int, list[str]], FileAccount]:
+    """Return the whole sonnets of a course's file."""
+    sonnets, repeated, title = _parse(path)
     _check(path, sonnets, repeated)
     account = FileAccount("sonnets", used=len(sonnets))
     if title:
@@ -121,6 +150,15 @@ def _read_file(path: Path) -> tuple[dict[int, list[str]], FileAccount]:
 
 def _check(path: Path, sonnets: dict[int, list[str]], repeated: list[str]) -> None:
     """Raise InputError for a file without sonnets, a number that is used again, a short sonnet."""
+    _check_numbers(path, sonnets, repeated)
+    for number, lines in sonnets.items():
+        if len(lines) <= GIVEN_LINES:
+            raise InputError(
+                f"{path}: sonnet {number} has {len(lines)} lines; expected more than {GIVEN_LINES}"
+            )
+
+
+def _check_numbers(path: Path, sonnets: dict[int, list[str]], repeated: list[str]) -> None:
     if not sonnets:
         raise InputError(
             f"{path.parent} is not a folder with sonnets, as {path.name} holds none; "
@@ -130,11 +168,6 @@ def _check(path: Path, sonnets: dict[int, list[str]], repeated: list[str]) -> No
         odd = _odd_lengths(sonnets)
         cut = f", and not {LINES} lines long: {listed(odd)}" if odd else ""
         raise InputError(f"{path}, {listed(repeated)}{cut}; expected each number once")
-    for number, lines in sonnets.items():
-        if len(lines) <= GIVEN_LINES:
-            raise InputError(
-                f"{path}: sonnet {number} has {len(lines)} lines; expected more than {GIVEN_LINES}"
-            )
 
 
 def _odd_lengths(sonnets: dict[int, list[str]]) -> list[str]:

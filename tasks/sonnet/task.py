@@ -15,7 +15,7 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import Tokenizer
-from tasks.base import SPLITS, Evaluation, Example, Task, check_split
+from tasks.base import SPLITS, Evaluation, Example, Predictions, Task, check_split
 from tasks.likelihood import bits_per_char, preferred, whole_sequences
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
@@ -28,6 +28,7 @@ from tasks.sonnet.shakespeare import (
     HELD_OUT_NUMBERS,
     LINES,
     SPLIT_FILES,
+    read_prompts,
     split_sonnets,
 )
 
@@ -183,6 +184,18 @@ class SonnetTask(Task):
             )
         texts = [tokenizer.decode([t for t in new if t != tokenizer.eot]) for new in tokens]
         return [_text(_verses(text)[: LINES - GIVEN_LINES]) for text in texts]
+
+    def predict(
+        self, model: GPT, tokenizer: Tokenizer, path: Path, *, generator: torch.Generator
+    ) -> Predictions:
+        """Return one whole sonnet for the first lines of each in a file, by its number."""
+        prompts, told = read_prompts(path)
+        texts = [_text(lines) for lines in prompts.values()]
+        asked = [text for text in texts if text]
+        written = iter(self.sample(model, tokenizer, asked, generator=generator))
+        rows = [(n, text + next(written) if text else "") for n, text in zip(prompts, texts)]
+        whole = "".join(f"\n{number}\n{text.rstrip()}\n\n" for number, text in rows if text)
+        return Predictions(("id", "text"), rows, told, "--Generated Sonnets-- \n\n" + whole)
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """Return what texts score that no model wrote (`sonnet_floors`), and a toss ("coin")."""
