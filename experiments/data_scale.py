@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from experiments.run.command import command_line
-from experiments.study.arms import Arm, Study, make_task
+from experiments.study.arms import Arm, Study
 from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
 from minigpt.errors import InputError
@@ -32,7 +32,7 @@ class DataScaleStudy(Study):
     @cached_property
     def sizes(self) -> list[int]:
         """Training examples of each arm."""
-        examples = len(make_task(self).examples("train"))
+        examples = len(self.read_task().examples("train"))
         return [max(1, round(share * examples)) for share in self.shares]
 
     def arms(self) -> list[Arm]:

@@ -6,6 +6,7 @@ stopped. Learning rates are tuned first, by the same small budget for full fine-
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import tyro
@@ -17,9 +18,9 @@ from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
 from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
-from experiments.run.config import Config
+from experiments.run.plan import with_defaults
 from experiments.study import smoke
-from experiments.study.arms import Study, make_task
+from experiments.study.arms import Study
 from experiments.study.document import Block
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_full_report
@@ -103,22 +104,25 @@ def run(config: ReproduceConfig) -> Path | None:
 
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
-    if config.smoke:
-        config = _smoke(config)
+    check_bounds(vars(config))
     for task in config.tasks:
         check_bounds(vars(config.plan(task)), group=f"{task}.")
     bases = _bases(config)
+    if config.dry_run:
+        with TemporaryDirectory() as folder:
+            _print_plan(_smoke(config, Path(folder)) if config.smoke else config)
+        return None
+    if config.smoke:
+        config = _smoke(config, config.out)
+        bases = _bases(config)
     for base in bases:
         for study in _studies(base, config):
             study.check()
-    if config.dry_run:
-        print_plan(_all_configs(bases, config), config.jobs)
-        return None
     tuned = []
     tuning: list[Block] = []
     for base in bases:
         if config.tune:
-            task = make_task(base)
+            task = base.read_task()
             base, scores = tune(base, task)
             tuning.append(tuning_table(base, task, scores))
         tuned.append(base)
@@ -128,11 +132,11 @@ def run(config: ReproduceConfig) -> Path | None:
     return config.out
 
 
-def _smoke(config: ReproduceConfig) -> ReproduceConfig:
-    """Return the same plan in small."""
+def _smoke(config: ReproduceConfig, root: Path) -> ReproduceConfig:
+    """Return the same plan in small, made-up data in a folder under `root`."""
     plans = {task: replace(config.plan(task), **smoke.PLAN) for task in config.tasks}
     for task in smoke.MADE_UP.keys() & plans.keys():
-        folder = make_folder(config.out / "made-up-questions")
+        folder = make_folder(root / "made-up-questions")
         plans[task] = replace(plans[task], data=smoke.MADE_UP[task](folder))
     return replace(config, device="cpu", plans=plans)
 
@@ -148,7 +152,7 @@ def _bases(config: ReproduceConfig) -> list[Study]:
 def _base(task: str, model: str, config: ReproduceConfig) -> Study:
     task_class(task)  # an unknown task is refused here
     plan = config.plan(task)
-    return Study(
+    base = Study(
         task=task,
         data=plan.data,
         model=model,
@@ -162,6 +166,8 @@ def _base(task: str, model: str, config: ReproduceConfig) -> Study:
         jobs=config.jobs,
         out=config.out,
     )
+    with_defaults(base.arm("").config)  # refuses a model and a device that are not there
+    return base
 
 
 def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
@@ -180,14 +186,18 @@ def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
     return studies
 
 
-def _all_configs(bases: list[Study], config: ReproduceConfig) -> list[Config]:
-    """Return every run of the plan, the tuning's included, at the rates before tuning."""
-    configs = []
-    for base in bases:
-        tuning = tuning_configs(base).values() if config.tune else []
-        configs += [c for of_method in tuning for c in of_method]
-        configs += [c for study in _studies(base, config) for c in study.all_configs()]
-    return configs
+def _print_plan(config: ReproduceConfig) -> None:
+    """Print every run, the tuning's included, at the rates before tuning, and what they will take.
+
+    Writes nothing and fetches nothing.
+    """
+    bases = _bases(config)
+    tuning = [tuning_configs(base) for base in bases if config.tune]
+    print_plan(
+        [study for base in bases for study in _studies(base, config)],
+        config.jobs,
+        before=[run for by_method in tuning for runs in by_method.values() for run in runs],
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

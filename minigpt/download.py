@@ -4,7 +4,8 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from minigpt.web import Broken, Failed, Promised, Unreachable, request
 CHUNK = 1 << 16  # bytes taken from the network at once
 MOST = 16 << 30  # bytes of a file of which no size is known; GPT-2 XL has 6.4 GB
 ETAG_BYTES = 1000
+
+_offline = ContextVar("offline", default=False)
 
 
 class Expected(NamedTuple):
@@ -81,6 +84,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minigpt-lab"
 
 
+class Absent(InputError):
+    """A file that is not here yet, where nothing may be fetched."""
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within, `fetch` returns the files that are here and raises Absent for others."""
+    token = _offline.set(True)
+    try:
+        yield
+    finally:
+        _offline.reset(token)
+
+
 def fetch(
     url: str,
     path: str | Path,
@@ -102,13 +119,15 @@ def fetch(
     A server may promise a size and a hash itself, as the Hub does: what is not given is taken from
     there. A redirect from https to http is not followed, nor a link in the place of a part.
 
-    Raises InputError when the file cannot be had, is not the expected one (by its size in bytes,
-    SHA-256 or git blob hash, as far as known; MOST bytes if no size is), or cannot be written.
+    Raises InputError when the file cannot be had (Absent, if `offline`), is not the expected one
+    (by size, SHA-256 or git blob hash, as far as known; MOST bytes if not), or cannot be written.
     """
     path = Path(path)
     expected = Expected(size, sha256, git_blob_sha1)
     try:
         if not path.exists():
+            if _offline.get():
+                raise Absent(f"{path} is not here, and will be fetched from {url}")
             path.parent.mkdir(parents=True, exist_ok=True)
             places = Places.of(path)
             with FileLock(places.lock):

@@ -17,6 +17,10 @@ from experiments.handoff_grid import HandoffGridStudy
 from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
 from experiments.reproduce import ReproduceConfig, run
+from experiments.run.config import make_config
+from experiments.run.plan import resolve
+from experiments.study import estimate
+from minigpt import download
 from minigpt.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +68,26 @@ def test_finished_runs_are_not_repeated(model, tmp_path):
     parameterization.run(comparison(model, tmp_path, seeds=(0, 1)))
     after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
     assert len(before) == 2 and len(after) == 4 and before.items() <= after.items()
+
+
+def test_the_default_folder_tells_what_is_not_the_default():
+    names = {
+        resolve(make_config(device="cpu", **options)).config.out.name
+        for options in (
+            {},
+            {"beta": 0.03},
+            {"beta": 0.3},
+            {"dpo_learning_rate": 1e-5},
+            {"loss": "ipo"},
+            {"pairs": "best-vs-worst", "pair_samples": 4},
+        )
+    }
+    assert names >= {
+        "sonnet-verse-full-switch3-seed0",
+        "sonnet-verse-full-switch3-seed0-beta0.03",
+        "sonnet-verse-full-switch3-seed0-dpo-learning-rate1e-05",
+    }
+    assert len(names) == 6
 
 
 def test_arms_that_two_experiments_share_are_one_run(model, tmp_path):
@@ -201,6 +225,30 @@ def test_a_dry_run_estimates_and_does_nothing(model, tmp_path, capsys):
     assert parameterization.run(comparison(model, tmp_path, dry_run=True)) is None
     assert re.search(r"4 runs, about \d+ minutes", capsys.readouterr().out)
     assert not (tmp_path / "runs").exists()
+
+
+def measured_at_once(monkeypatch):
+    """Let every run be as fast as another, so that a plan is printed without measuring."""
+    speed = {"sft": 1.0, "dpo": 1.0, "dev": 1.0}
+    monkeypatch.setattr(estimate, "_measure", lambda config: speed)
+
+
+@pytest.mark.parametrize("smoke", [True, False])
+def test_a_dry_run_without_the_data_plans_the_rest(smoke, model, tmp_path, monkeypatch, capsys):
+    measured_at_once(monkeypatch)
+    monkeypatch.setenv("MINIGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "_download", lambda *_: pytest.fail("it fetches"))
+    out = tmp_path / "out"
+    assert run(ReproduceConfig(models=(str(model),), out=out, smoke=smoke, dry_run=True)) is None
+    printed = capsys.readouterr().out
+    assert re.search(r"\d\.\d min .*/runs/sonnet-", printed)
+    assert not list(tmp_path.iterdir())
+    if smoke:
+        assert "not here" not in printed and re.search(r"\d min .*/runs/paraphrase-", printed)
+    else:
+        assert re.search(r"     \? min .*/runs/paraphrase-", printed)
+        assert re.search(r"not here   .*quora-train.csv .*will be fetched from https", printed)
+        assert "the runs of data-scale depend on it" in printed
 
 
 def test_the_floors_stand_in_a_table(capsys):

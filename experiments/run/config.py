@@ -161,6 +161,20 @@ def identity(config: Config) -> dict:
     return json.loads(json.dumps(values, default=str))  # paths to text, tuples to lists
 
 
+def full_name(config: Config) -> str:
+    """A folder's name that tells every number, loss and kind of pairs that is not the default."""
+    default = flat_options(Config())
+    told = [run_name(config)]
+    for name, value in identity(config).items():
+        if value == default[name] or name in ("rank", "switch_epoch", "seed"):
+            continue
+        if name in ("loss", "pairs"):
+            told.append(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            told.append(f"{name.replace('_', '-')}{value:g}")
+    return "-".join(told)
+
+
 def run_name(config: Config) -> str:
     """A folder's name that tells the commonest differences between runs."""
     method = "full" if config.parameterization == "full" else f"lora-r{config.lora.rank}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from experiments.run.bounds import check_bounds, flag
-from experiments.run.config import Config, flat_options, run_name
+from experiments.run.config import Config, flat_options, full_name
 from experiments.run.flags import LORA_FLAGS
 from experiments.run.observers import check_log
 from experiments.run.schedule import Phase, handoff_phases
@@ -82,7 +82,7 @@ def _fill_in(config: Config, task: type[Task], source: Source) -> Config:
         "pairs": next(iter(task.preferences)),
         "device": device,
         "precision": "bf16" if device.startswith("cuda") else "fp32",
-        "out": Path("runs", run_name(config)),
+        "out": Path("runs", full_name(config)),
     }
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     config = replace(config, **missing)

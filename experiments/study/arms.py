@@ -13,10 +13,11 @@ from typing import Literal
 
 from experiments.run.bounds import check_bounds
 from experiments.run.config import Config, identity, make_config, run_name
+from experiments.run.contents import read_task
 from experiments.run.plan import with_defaults
 from experiments.study.claims import Claim
 from minigpt.errors import InputError
-from tasks import Task, get_task
+from tasks import Task
 from tasks.registry import task_class
 
 
@@ -150,6 +151,10 @@ class Study:
                     f"expected every {what} once"
                 )
 
+    def read_task(self) -> Task:
+        """Return the task on the study's data, as its runs read it."""
+        return read_task(self.arm("").config)
+
     def configs(self, arm: Arm) -> list[Config]:
         """Return the arm's runs, one per seed, each with its folder."""
         return [place(replace(arm.config, seed=seed), self.out) for seed in self.seeds]
@@ -164,9 +169,3 @@ def place(config: Config, root: Path) -> Config:
     config = with_defaults(config)
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     return replace(config, out=Path(root) / "runs" / f"{run_name(config)}-{digest[:8]}")
-
-
-def make_task(of: Study | Config) -> Task:
-    """Return the task on the data of a study, or of a run."""
-    limits = {"train": of.train_examples, "dev": of.dev_examples}
-    return get_task(of.task, of.data, limits=limits)

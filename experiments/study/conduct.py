@@ -1,6 +1,6 @@
 """Carry a study out, from its plan to its report."""
 
-from experiments.study.arms import Study, make_task
+from experiments.study.arms import Study
 from experiments.study.document import Paragraph, write_document
 from experiments.study.estimate import print_plan
 from experiments.study.report import HOW_TO_READ, report_study, seed_noise
@@ -13,13 +13,12 @@ def run_study(study: Study) -> list[ArmResult] | None:
 
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
-    study.check()
-    configs = study.all_configs()
     if study.dry_run:
-        print_plan(configs, study.jobs)
+        print_plan([study], study.jobs)
         return None
-    run_all(configs, study.jobs)
-    task = make_task(study)
+    study.check()
+    run_all(study.all_configs(), study.jobs)
+    task = study.read_task()
     results = load_results(study, task)
     folder = study.out / f"{study.name}-{study.task}"
     claims, section = report_study(study, results, task, folder, noise=seed_noise(results, task))

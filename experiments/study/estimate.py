@@ -8,38 +8,73 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.run.config import Config
+from experiments.run.contents import read_task
 from experiments.run.loop import run
-from experiments.study.arms import make_task
+from experiments.study.arms import Study
 from experiments.study.runner import finished
+from minigpt.download import Absent, offline
 
 STEPS = 3  # of each phase in a measurement
 SCORED = 8  # dev examples in it
 
 
-def print_plan(configs: Sequence[Config], jobs: int) -> None:
-    """Print every run with its estimated minutes, and how long all of them will take."""
-    distinct = list({config.out: config for config in configs}.values())
-    speeds: dict[tuple, dict[str, float]] = {}
-    sizes: dict[tuple, dict[str, int]] = {}
-    total = 0.0
-    for config in distinct:
-        if finished(config):
-            print(f"finished   {config.out}")
-            continue
-        key = (config.task, config.model, config.parameterization, config.lora, config.precision)
-        if key not in speeds:
-            speeds[key] = _measure(config)
-        data = (config.task, config.data, config.train_examples, config.dev_examples)
-        if data not in sizes:
-            sizes[data] = _sizes(config)
-        seconds = _seconds(config, speeds[key], sizes[data])
-        total += seconds
-        print(f"{seconds / 60:6.1f} min {config.out}")
+def print_plan(studies: Sequence[Study], jobs: int, *, before: Sequence[Config] = ()) -> None:
+    """Print every run with its estimated minutes, and how long all of them will take.
+
+    `before` are runs before those of the studies. Nothing is fetched, and nothing is written where
+    it stays: what is not here yet is named, and the time of the runs that need it is not told.
+    Raises InputError for a plan without sense.
+    """
+    estimate, total = Estimate(), 0.0
+    with offline():
+        configs = [*before, *(config for study in studies for config in estimate.runs(study))]
+        distinct = {config.out: config for config in configs}
+        for path, config in distinct.items():
+            seconds = estimate.seconds(config)
+            total += seconds or 0.0
+            minutes = "     ?" if seconds is None else f"{seconds / 60:6.1f}"
+            print("finished  " if seconds == 0 else f"{minutes} min", path)
+    for reason in estimate.absent:
+        print(f"not here   {reason}")
     print(
         f"in all     {len(distinct)} runs, about {total / 60:.0f} minutes of work one after "
-        f"another ({jobs} at a time)",
+        f"another ({jobs} at a time)" + (", without those marked ?" if estimate.absent else ""),
         flush=True,
     )
+
+
+class Estimate:
+    """What runs will take; a kind of run is measured, and data are read, once."""
+
+    def __init__(self) -> None:
+        self.absent: dict[str, None] = {}  # what was looked for and is not here, as sentences
+        self._speeds: dict[tuple, dict[str, float]] = {}
+        self._sizes: dict[tuple, dict[str, int]] = {}
+
+    def runs(self, study: Study) -> list[Config]:
+        """Return the study's runs, none if they depend on data that are not here."""
+        try:
+            study.check()
+            return study.all_configs()
+        except Absent as error:
+            self.absent[f"{error}; the runs of {study.name} depend on it"] = None
+            return []
+
+    def seconds(self, config: Config) -> float | None:
+        """Return how long a run will take, 0 if it is finished; None if that cannot be told."""
+        data = (config.task, config.data, config.train_examples, config.dev_examples)
+        kind = (config.task, config.model, config.parameterization, config.lora, config.precision)
+        try:
+            if finished(config):
+                return 0.0
+            if data not in self._sizes:
+                self._sizes[data] = _sizes(config)
+            if kind not in self._speeds:
+                self._speeds[kind] = _measure(config)
+        except Absent as error:
+            self.absent[str(error)] = None
+            return None
+        return _seconds(config, self._speeds[kind], self._sizes[data])
 
 
 def _measure(config: Config) -> dict[str, float]:
@@ -67,7 +102,7 @@ def _measure(config: Config) -> dict[str, float]:
 
 def _sizes(config: Config) -> dict[str, int]:
     """Return the number of examples of each split that a run reads."""
-    task = make_task(config)
+    task = read_task(config)
     return {split: len(task.examples(split)) for split in ("train", "dev")}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.run.environment import environment
-from experiments.study.arms import Study, make_task
+from experiments.study.arms import Study
 from experiments.study.document import Block, Heading, Paragraph, write_document
 from experiments.study.report import HOW_TO_READ, report_study, seed_noise
 from experiments.study.results import load_results
@@ -40,7 +40,7 @@ def write_full_report(
 
 def _report(studies: Sequence[Study], out: Path) -> tuple[list[Block], list[Block]]:
     """Return the claims and the sections of studies of one task and model."""
-    task = make_task(studies[0])
+    task = studies[0].read_task()
     results = [load_results(study, task) for study in studies]
     arms = {
         tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
