@@ -7,6 +7,7 @@ The result is a folder that `minigpt.load_pretrained` reads, with a model card b
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from experiments.run.bounds import check_bounds
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
+from experiments.run.contents import check_contents
 from experiments.run.folder import RunFolder, open_run
 from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.plan import check_device
@@ -26,10 +28,10 @@ from experiments.run.schedule import warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import LOSS_EVERY, autocast, make_optimizer, train
 from experiments.verse.card import model_card
-from experiments.verse.corpus import build_corpus
+from experiments.verse.corpus import build_corpus, find_distributions
 from minigpt import GPT, PRESETS, accelerate, get_tokenizer, save_pretrained
 from minigpt.errors import InputError
-from minigpt.files import replacing, write_text
+from minigpt.files import hash_file, replacing, write_text
 from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
 from objectives import SFT, Batch, make_batch, sequence_logps
@@ -68,7 +70,8 @@ def run(config: PretrainConfig) -> GPT:
     accelerate(model)
     tokenizer = get_tokenizer(config.model)
     optimizer = make_optimizer(model, weight_decay=config.weight_decay, betas=(0.9, 0.95))
-    with open_run(config.out, _identity(config), resume=config.resume) as folder:
+    contents = {"corpus": _corpus_hash(config.corpus)}
+    with open_run(config.out, _identity(config), resume=config.resume, contents=contents) as folder:
         text = prepare_text(config, folder, tokenizer)
         progress = folder.restore(model, optimizer)
         done = 0 if progress is None else progress["step"]
@@ -142,7 +145,10 @@ def _identity(config: PretrainConfig) -> dict:
 def prepare_text(
     config: PretrainConfig, folder: RunFolder, tokenizer: Tokenizer
 ) -> dict[str, np.ndarray]:
-    """Return the training and held-out tokens as flat arrays, made once and mapped from disk."""
+    """Return the training and held-out tokens as flat arrays, made once and mapped from disk.
+
+    Raises InputError if they have changed since they were made.
+    """
     paths = {part: folder.path / f"{part}.npy" for part in ("train", "held_out")}
     if not all(path.exists() for path in paths.values()):
         corpus = build_corpus(config.corpus, list(read_sonnets().values()))
@@ -150,7 +156,18 @@ def prepare_text(
         for part, path in paths.items():
             with replacing(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, join_documents(getattr(corpus, part), tokenizer))
+        folder.update(text={path.name: hash_file(path, sha256()) for path in paths.values()})
+    found = {path.name: hash_file(path, sha256()) for path in paths.values()}
+    check_contents(folder.path, folder.record.get("text", {}), found)
     return {part: np.load(path, mmap_mode="r") for part, path in paths.items()}
+
+
+def _corpus_hash(folder: Path) -> str:
+    """Return a SHA-256 over the files that the corpus is made from."""
+    digest = sha256()
+    for path in find_distributions(folder):
+        hash_file(path, digest)
+    return digest.hexdigest()
 
 
 def join_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:

@@ -477,6 +477,8 @@ def test_resuming_from_changed_weights_is_refused(interrupted):
     save_pretrained(changed, interrupted.model)
     with pytest.raises(InputError, match="the weights have changed since .* then, "):
         handoff.run(interrupted)
+    with pytest.raises(InputError, match="the weights have changed since .* then, "):
+        study_finished(with_defaults(interrupted))
 
 
 def test_adapters_are_no_part_of_the_base_weights():

