@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from experiments.run.bounds import COUNT, WEIGHT, Bounds, check_bounds
+from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import printable
 from experiments.run.loading import load_run, load_untuned
@@ -23,15 +23,6 @@ from lora import FUSED
 from minigpt import GPT, accelerate, generate, get_tokenizer
 from minigpt.errors import InputError
 from tasks.text import read_text
-
-BOUNDS = {
-    "max_new_tokens": COUNT,
-    "temperature": WEIGHT,
-    "top_p": Bounds(0, 1, least_open=True),
-    "top_k": COUNT,
-    "seed": Bounds(0, 2**63 - 1),
-    "samples": Bounds(1, 100_000),  # which are written together
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ def run(config: GenerateConfig) -> list[dict]:
 
 
 def _check(config: GenerateConfig) -> None:
-    check_bounds(vars(config), BOUNDS)
+    check_bounds(vars(config))
     if (config.run is None) == (config.model is None):
         raise InputError("expected one of --run, a run's folder, and --model, a model")
     if config.prompt is not None and config.prompts is not None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from experiments.run.bounds import Bounds, check_bounds
+from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.config import Config
 from experiments.run.display import printable
@@ -31,8 +31,6 @@ from minigpt.files import write_text
 from tasks import Task, get_task
 from tasks.base import Predictions
 from tasks.registry import task_class
-
-BOUNDS = {"seed": Bounds(0, 2**63 - 1)}
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def run(config: PredictConfig) -> Predictions:
 
 def _check(config: PredictConfig) -> str:
     """Return the device; InputError for options without sense."""
-    check_bounds(vars(config), BOUNDS)
+    check_bounds(vars(config))
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     policy_folder(config.run, config.which)

@@ -15,10 +15,12 @@ from experiments import (
     data_scale,
     dpo_hyperparameters,
     floors,
+    generate,
     handoff,
     handoff_grid,
     pair_construction,
     parameterization,
+    predict,
     pretrain,
     reproduce,
 )
@@ -37,13 +39,20 @@ COMMANDS = {
     data_scale: data_scale.DataScaleStudy,
     reproduce: reproduce.ReproduceConfig,
     floors: floors.FloorsConfig,
+    generate: generate.GenerateConfig,
+    predict: predict.PredictConfig,
     pretrain: pretrain.PretrainConfig,
     benchmarks.run: benchmarks.run.Config,
     benchmarks.growth: benchmarks.growth.Config,
 }
 NESTED = {LoRAConfig: make_lora, PreferenceConfig: make_preference}  # their flags are these'
-QUICK = (handoff, floors, pretrain)  # the others refuse by the same few lines
+QUICK = (handoff, floors, generate, predict, pretrain)  # the others refuse by the same few lines
 ADAPTERS = ("rank", "alpha", "lora_dropout", "lora_plus", "layers", "rank_pattern")
+NEEDED = {
+    pretrain: ["--corpus", "."],
+    generate: ["--model", "verse", "--prompt", "O"],
+    predict: ["--run", "run", "--data", "rows.csv", "--out", "predictions.csv"],
+}
 BEFORE = {"sft_learning_rates": ["full"], "rank_pattern": ["mlp"]}  # the name in a pair
 VALUES = ["-1", "0", "nan", "inf", "1e300", "1" + 30 * "0", "many"]
 ZERO_MAKES_SENSE = {
@@ -87,7 +96,7 @@ OPTIONS = [(command, name) for command, config in COMMANDS.items() for name in n
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) >= 91
+    assert len(OPTIONS) >= 98
     assert (handoff, "rank") in OPTIONS and (reproduce, "sonnet.seeds") in OPTIONS
     assert (parameterization, "sft_learning_rates") in OPTIONS
     assert {command for command, _ in OPTIONS} == set(COMMANDS)
@@ -100,7 +109,7 @@ def arguments(command, name: str, value: str) -> list[str]:
         line += ["--parameterization", "lora"]
     if name == "target_margin":
         line += ["--loss", "simpo"]
-    return line + ["--corpus", "."] * (command is pretrain)
+    return line + NEEDED.get(command, [])
 
 
 @pytest.mark.parametrize("value", VALUES)

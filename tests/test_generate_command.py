@@ -74,9 +74,8 @@ def test_sft_alone_has_no_reference_to_show(lora_run, tmp_path):
     assert [row["model"] for row in rows] == ["best", "untuned"]
 
 
-@pytest.mark.parametrize("value", ["-1", "0", "nan", "inf", "1e300", "many"])
-@pytest.mark.parametrize("name", command.BOUNDS)
-def test_a_number_makes_sense_or_is_refused(name, value, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["temperature", "seed"])
+def test_a_zero_that_makes_sense_is_accepted(name, monkeypatch):
     class LoadsTheModel(Exception):
         """All options were accepted."""
 
@@ -84,16 +83,8 @@ def test_a_number_makes_sense_or_is_refused(name, value, monkeypatch, capsys):
         raise LoadsTheModel
 
     monkeypatch.setattr(command, "load_source", load)
-    arguments = ["--model", "verse", "--prompt", "a", "--" + name.replace("_", "-"), value]
-    if value == "0" and name in ("temperature", "seed"):
-        with pytest.raises(LoadsTheModel):
-            command.main(arguments)
-        return
-    with pytest.raises(SystemExit) as exit:
-        command.main(arguments)
-    assert exit.value.code == 2
-    error = capsys.readouterr().err
-    assert value == "many" or "int" in error or error.count("\n") == 1
+    with pytest.raises(LoadsTheModel):
+        command.main(["--model", "verse", "--prompt", "a", f"--{name}", "0"])
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ BOUNDS = {
     "train_examples": COUNT,
     "dev_examples": COUNT,
     "evaluate_every": COUNT,
-    "samples": COUNT,
+    "samples": Bounds(1, 100_000),  # which are written together
     "temperature": WEIGHT,
     "top_p": Bounds(0, 1, least_open=True),
     "seed": SEED,
@@ -78,6 +78,9 @@ BOUNDS = {
     "sft_weights": WEIGHT,
     "sft_learning_rates": RATE,
     "shares": Bounds(0.001, 1),
+    # writing
+    "max_new_tokens": COUNT,
+    "top_k": COUNT,
     # pretraining
     "tokens": COUNT,
     "batch_tokens": COUNT,
