@@ -10,7 +10,9 @@ from pathlib import Path
 from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import align, show_floor
+from experiments.run.reading import account_for, account_lines
 from experiments.run.seeds import numpy_generator
+from minigpt.errors import InputError
 from tasks import Task, get_task
 
 
@@ -37,8 +39,15 @@ def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
     """
     check_bounds(vars(config))
     task = get_task(config.task, config.data, limits={"train": config.train_examples})
+    account = account_for(task)
+    if config.split not in account["examples"]:
+        reason = account["not_scored"].get(config.split, "there is no such split")
+        raise InputError(
+            f"--split is {config.split!r} ({reason}); expected {' or '.join(account['examples'])}"
+        )
     generator = numpy_generator(config.seed, "floors")
     rows = task.floors(config.split, generator=generator) | task.ceilings(config.split)
+    print("\n".join(account_lines(account)))
     print(table(rows, task))
     if leak := task.leak(config.split):
         print(leak)

@@ -3,15 +3,17 @@
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from experiments import handoff
+from experiments import floors, handoff
 from experiments.run import training_run
 from experiments.run.config import make_config
 from experiments.run.reading import account_for, account_lines
+from minigpt import get_tokenizer
 from minigpt.errors import InputError
 from tasks import get_task
 from tasks.paraphrase.quora import OFFICIAL_FILE, read_pairs
@@ -254,3 +256,23 @@ def test_a_bad_test_file_fails_before_anything_is_trained(
     with pytest.raises(InputError, match=message):
         handoff.run(config(model, tmp_path / "run", data))
     assert not (tmp_path / "run").exists()
+
+
+def test_questions_that_are_cut_to_fit_are_counted(tmp_path):
+    shutil.copytree(CASES / "quora-unlabelled-test", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "quora-dev.csv"
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace("\t", "\t" + "why " * 300, 1)
+    path.write_text("\n".join([*lines, ""]))
+    task = get_task("paraphrase", tmp_path)
+    task.check_fit(get_tokenizer("verse"), 256)
+    notes = account_for(task)["files"]["quora-dev.csv"]["notes"]
+    (dev,) = re.findall(r"1 of (\d+) prompts for dev are cut at their beginning", " ".join(notes))
+    assert int(dev) == len(task.examples("dev"))
+
+
+@pytest.mark.parametrize("split, why", [("test", "the course keeps"), ("tests", "no such split")])
+def test_floors_of_a_split_that_is_not_scored_are_refused(split, why):
+    config = floors.FloorsConfig("paraphrase", CASES / "quora-unlabelled-test", split)
+    with pytest.raises(InputError, match=f"--split is '{split}' .*{why}.*expected train or dev"):
+        floors.run(config)

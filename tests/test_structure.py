@@ -126,6 +126,19 @@ def test_the_plain_modules_know_nothing_of_the_fast_path():
     assert [a for a in ARROWS if a.importer in plain and is_fast(a.imported)] == []
 
 
+def test_importing_needs_nothing_that_windows_lacks():
+    lacking = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    imported = {
+        (module, alias.name if isinstance(node, ast.Import) else node.module)
+        for module, tree in MODULES.items()
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    assert len(imported) > 700
+    assert {(module, name) for module, name in imported if name in lacking} == set()
+
+
 @pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_no_name_of_a_package_shadows_a_submodule(package):
     """`import package.x` and `from package import x` mean the same x, if both work."""

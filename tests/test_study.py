@@ -255,6 +255,7 @@ def test_the_floors_stand_in_a_table(capsys):
     rows = floors.run(floors.FloorsConfig())
     shown = capsys.readouterr().out
     assert 24.5 < rows["prompt only"]["chrf"] < 25.0 and "prompt only" in shown
+    assert "read       sonnets.txt: 154 of 154 sonnets are used" in shown
 
 
 @pytest.mark.slow

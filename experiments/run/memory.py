@@ -3,7 +3,6 @@
 import ctypes
 import platform
 import re
-import resource
 import sys
 from pathlib import Path
 
@@ -32,5 +31,17 @@ def peak_memory_mib(device: str = "cpu") -> float:
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
         return round(int(found[1]) / 2**10, 1)  # Linux; getrusage also counts the launching process
+    if sys.platform == "win32":
+        return round(_peak_on_windows() / 2**20, 1)
+    import resource  # which Windows does not have
+
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kibibytes
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
+
+
+def _peak_on_windows() -> int:
+    """The PeakWorkingSetSize of this process's PROCESS_MEMORY_COUNTERS, in bytes."""
+    counters = (ctypes.c_size_t * 9)(72)  # their size stands in the first of 72 bytes
+    this_process = ctypes.c_void_p(-1)
+    ctypes.windll.kernel32.K32GetProcessMemoryInfo(this_process, ctypes.byref(counters), 72)
+    return counters[1]

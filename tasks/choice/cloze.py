@@ -8,6 +8,7 @@ import torch
 
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
+from objectives.sequences import tokenise
 from tasks.base import Evaluation, Example, Predictions, Task
 from tasks.choice.answers import answer_logps, check_answers, right_vs_wrong
 from tasks.choice.floors import choice_floors
@@ -49,8 +50,28 @@ class ClozeTask(Task):
         ]
 
     def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
-        """Raise InputError for answers that their tokens do not tell apart."""
+        """Note how many prompts to score are cut to fit; what is cut of training's is told anyway.
+
+        Raises InputError for answers that their tokens do not tell apart.
+        """
         check_answers(self.answers, tokenizer, n_positions)
+        for split in self.scored_splits:
+            if split == "train":
+                continue
+            # A token has a byte at the least, so that the others fit.
+            examples = self.examples(split)
+            long = [e for e in examples if len("".join(e).encode()) > n_positions]
+            found = tokenise(long, tokenizer, n_positions=n_positions, end_of_text=self.end_of_text)
+            if found.truncated:
+                self.note(
+                    split,
+                    f"{found.truncated:,} of {len(examples):,} prompts for {split} are cut at "
+                    f"their beginning, to fit the context of {n_positions:,} tokens",
+                )
+
+    def note(self, split: str, note: str) -> None:
+        """Tell something of the rows of a split, beside what became of them."""
+        raise NotImplementedError
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator

@@ -101,6 +101,11 @@ class ParaphraseTask(ClozeTask):
                 chosen = sorted(chosen, key=lambda pair: pair.draw)[:limit]
             self._pairs[name] = chosen
 
+    def note(self, split: str, note: str) -> None:
+        """Tell something of the pairs of a split, beside what became of the rows."""
+        path, _ = split_file(self.data, split)
+        self.accounts[path.name].notes.append(note)
+
     def choices(self, split: str) -> list[Choice]:
         """Return the question pairs of a split, whose label is 1 where they are duplicates."""
         return [Choice(pair[:2], int(pair.duplicate)) for pair in self.pairs(split)]
