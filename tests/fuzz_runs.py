@@ -15,8 +15,10 @@ from experiments.run.checkpoint import load_checkpoint, read_progress, save_chec
 from experiments.run.evaluation import check_evaluated, evaluations, save_statistics
 from experiments.run.folder import RunFolder, open_run
 from experiments.run.handover import load_pairs, save_pairs
+from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.record import KEY
 from experiments.run.reference_cache import load_or_compute
+from experiments.run.result import Result
 from experiments.run.training import make_optimizer
 from experiments.study.results import Run
 from minigpt import GPT, GPTConfig
@@ -24,7 +26,7 @@ from tasks import Metric, PreferencePair, get_task
 from tests.fuzz_models import same_tensors
 
 SHAPE = GPTConfig(vocab_size=11, n_positions=8, n_layer=1, n_head=2, n_embd=4)
-CONFIG, CONTENTS = {"a": 1}, {"data": "0"}
+CONFIG, CONTENTS = {"task": "paraphrase"}, {"data": "0"}
 PAIRS = [PreferencePair("a", "b", "c"), PreferencePair("d", "e\u2028", "f")] * 3
 LOGPS = torch.arange(8.0).reshape(4, 2)
 CACHE_KEY = {"weights": "a", "precision": "fp32"}
@@ -113,19 +115,20 @@ def make_run(folder: Path) -> None:
         (folder / "evaluations").mkdir()
         for epoch in range(EPOCHS + 1):
             for step in range(STEPS * (epoch - 1), STEPS * epoch) if epoch else ():
-                run.log(step=step + 1, epoch=epoch, phase="sft", loss=1 / (step + 1))
+                run.log(kind=STEP, step=step + 1, epoch=epoch, phase="sft", loss=1 / (step + 1))
             run.log(**evaluated(epoch))
             path = folder / "evaluations" / f"dev-{epoch:02}.safetensors"
             save_statistics(path, {"accuracy": accuracy(epoch)})
         progress = {"step": STEPS * EPOCHS, "epoch": EPOCHS + 1, "log": run.log_extent()}
         save_checkpoint(run.checkpoint, *trained(2), progress)
+        run.update(best=evaluated(EPOCHS), last=evaluated(EPOCHS), test=None)
 
 
 def evaluated(epoch: int) -> dict:
     score = {"value": accuracy(epoch).value, "interval": [0.0, 1.0], "larger_is_better": True}
     return {
-        "step": STEPS * epoch, "epoch": epoch, "phase": "sft", "split": "dev", "seconds": 1.5,
-        "evaluation_seconds": 0.5, "scores": {"accuracy": score}, "samples": ["a"],
+        "kind": EVALUATION, "step": STEPS * epoch, "epoch": epoch, "phase": "sft", "split": "dev",
+        "seconds": 1.5, "evaluation_seconds": 0.5, "scores": {"accuracy": score}, "samples": ["a"],
     }  # fmt: skip
 
 
@@ -163,8 +166,9 @@ def check_run_of_before(folder: Path, changed: str) -> None:
 
 
 def studied(folder: Path) -> dict:
-    """What a study reads."""
-    run = Run(folder, get_task("paraphrase", "nowhere"))
+    """What a study reads, and a notebook."""
+    run, result = Run(folder, get_task("paraphrase", "nowhere")), Result.read(folder)
+    assert result.epochs == run.epochs and repr(result) and result.scores() and result.samples()
     return {"epochs": run.epochs, "accuracy": run.metrics["accuracy"].value}
 
 

@@ -83,7 +83,7 @@ def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
 
 def evaluations(records: list[dict]) -> list[dict]:
     """Return the lines of metrics.jsonl that hold scores, in order, the untuned model's first."""
-    return [record for record in records if record["kind"] == EVALUATION]
+    return [r for r in records if r["kind"] == EVALUATION and "scores" in r]
 
 
 def check_evaluated(records: list[dict], expected: list[int], folder: Path) -> None:

@@ -6,10 +6,20 @@ from itertools import count
 from pathlib import Path
 
 from experiments.run.contents import SHOWN
-from experiments.run.record import check_line
+from experiments.run.record import NUMBER, SCORES, misfits
 from minigpt.errors import InputError
 
 STEP, EVALUATION = "step", "evaluation"  # kinds of lines
+LINE = {
+    "step": int,
+    "epoch": int,
+    "phase": str,
+    "loss": NUMBER,
+    "seconds": NUMBER,
+    "evaluation_seconds": NUMBER,
+    "samples": [..., str],
+    "scores": SCORES,
+}
 ANEW = "put the file back or start the run anew in another folder"
 
 
@@ -22,15 +32,23 @@ def read_lines(path: Path) -> list[dict]:
     records = []
     for number, line in enumerate(_content(path).split(b"\n")[:-1], 1):
         try:
-            record = dict(json.loads(line))
-            check_line(record)
+            record = _checked(dict(json.loads(line)))
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(
                 f"line {number} of {path} is damaged; expected what the run wrote there, "
                 "start the run anew in another folder"
             ) from error
-        records.append({"kind": STEP if "loss" in record else EVALUATION, **record})
+        records.append(record)
     return records
+
+
+def _checked(line: dict) -> dict:
+    """Return a line with its kind; raises ValueError unless it has the form of one."""
+    line = {"kind": STEP if "loss" in line else EVALUATION, **line}
+    needed = ("step", "epoch", "phase", "seconds") if "scores" in line else ("step",)
+    if wrong := misfits({**dict.fromkeys(needed), **line}, LINE):
+        raise ValueError(f"it is damaged at {wrong[0]}")
+    return line
 
 
 def read_finished(folder: Path, record: dict) -> list[dict]:
@@ -65,7 +83,7 @@ def check_extent(path: Path, extent: dict) -> bytes:
 def check_steps(path: Path, last: int) -> None:
     """Raise InputError unless the log has every step up to the `last`."""
     steps = {record["step"] for record in read_lines(path) if record["kind"] == STEP}
-    lacking = last - len(steps & {*range(1, min(last, max(steps, default=0)) + 1)})
+    lacking = last - sum(1 <= step <= last for step in steps)
     if lacking:
         first = next(step for step in count(1) if step not in steps)
         end = next(step for step in count(last, -1) if step not in steps)

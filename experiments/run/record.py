@@ -1,4 +1,4 @@
-"""What is read back of a run: run.json, under a SHA-256 of its own, and the lines of its log.
+"""run.json: what a run is and how it went, under a SHA-256 of its own.
 
 Runs of before there were hashes are read too. Theirs are known by their form alone.
 """
@@ -13,6 +13,7 @@ from minigpt.files import read_bytes, reading, write_json
 KEY = "sha256"  # in run.json, of all the rest
 NUMBER = (int, float)
 # The forms of what may be there. In them, `...` stands for any name, or for any number of items.
+SCORES = {...: {"value": NUMBER, "interval": [NUMBER, NUMBER], "larger_is_better": bool}}
 RECORD = {
     "config": dict,
     "contents": {...: str},
@@ -22,18 +23,8 @@ RECORD = {
     "parameters": {"trained": int, "total": int},
     "reference": {"epoch": int, "weights": str, "pairs": {"pairs": NUMBER}},
     "floors": {...: {...: NUMBER}},
+    "best": {"epoch": int, "phase": str, "scores": SCORES},
     "log": {"bytes": int, KEY: str},
-}
-SCORE = {"value": NUMBER, "interval": [NUMBER, NUMBER], "larger_is_better": bool}
-LINE = {
-    "step": int,
-    "epoch": int,
-    "phase": str,
-    "loss": NUMBER,
-    "seconds": NUMBER,
-    "evaluation_seconds": NUMBER,
-    "samples": [..., str],
-    "scores": {...: SCORE},
 }
 
 
@@ -60,13 +51,6 @@ def read_record(path: Path) -> dict:
 def _hash(record: dict) -> str:
     """Return a SHA-256 of a record, however it is laid out in its file."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def check_line(record: dict) -> None:
-    """Raise ValueError unless a line of metrics.jsonl has the form of one."""
-    needed = ("step", "epoch", "phase", "seconds") if "scores" in record else ("step",)
-    if wrong := misfits({**dict.fromkeys(needed), **record}, LINE):
-        raise ValueError(f"it is damaged at {wrong[0]}")
 
 
 def misfits(values: dict, forms: dict) -> list[str]:

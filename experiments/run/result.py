@@ -12,6 +12,7 @@ from experiments.run.page import result_page
 from experiments.run.record import read_record
 from experiments.run.score_table import score_rows
 from minigpt.errors import InputError
+from minigpt.files import reading
 from tasks import Task
 from tasks.registry import task_class
 
@@ -45,14 +46,15 @@ class Result:
                 f"the run in {folder} is {record.get('status')}; expected a finished one, "
                 "resume it with --resume (in a notebook resume=True)"
             )
-        return cls(
-            folder,
-            evaluations(read_finished(folder, record)),
-            record["best"],
-            record.get("test"),
-            record["floors"],
-            task or task_class(record["config"]["task"]),
-        )
+        with reading(folder / "run.json", "the record of a handoff"):
+            return cls(
+                folder,
+                evaluations(read_finished(folder, record)),
+                record["best"],
+                record.get("test"),
+                record["floors"],
+                task or task_class(record["config"]["task"]),
+            )
 
     @property
     def last(self) -> dict:
