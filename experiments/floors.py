@@ -4,12 +4,13 @@ A score means little until one knows what copying, guessing and the gold text it
 the same protocol.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import align, show_floor
+from experiments.run.flags import RowsConfig, RowsFlags
 from experiments.run.reading import account_for, account_lines
 from experiments.run.seeds import numpy_generator
 from minigpt.errors import InputError
@@ -21,9 +22,11 @@ class FloorsConfig:
     """Score the floors, which need no model, and the gold text."""
 
     task: str = "sonnet"
-    """sonnet or paraphrase."""
+    """The task, such as sonnet, paraphrase or preference."""
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
+    rows: RowsFlags = field(default_factory=RowsConfig)
+    """Which rows of one's own are whose."""
     split: str = "dev"
     """dev, or test where its right answers are known."""
     train_examples: int | None = None
@@ -38,7 +41,8 @@ def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
     Raises InputError for options without sense.
     """
     check_bounds(vars(config))
-    task = get_task(config.task, config.data, limits={"train": config.train_examples})
+    limits = {"train": config.train_examples}
+    task = get_task(config.task, config.data, limits=limits, **vars(config.rows))
     account = account_for(task)
     if config.split not in account["examples"]:
         reason = account["not_scored"].get(config.split, "there is no such split")

@@ -7,13 +7,14 @@ so an arm that two experiments share is trained once, and what is finished is ne
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from experiments.run.bounds import check_bounds
 from experiments.run.config import Config, identity, make_config, run_name
 from experiments.run.contents import read_task
+from experiments.run.flags import RowsConfig, RowsFlags
 from experiments.run.plan import with_defaults
 from experiments.study.claims import Claim
 from minigpt.errors import InputError
@@ -37,6 +38,8 @@ class Study:
     """What to learn: sonnet (continue three lines) or paraphrase (same question?)."""
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
+    rows: RowsFlags = field(default_factory=RowsConfig)
+    """Which rows of one's own are whose."""
     model: str = "verse"
     """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder."""
     epochs: int = 10
@@ -125,7 +128,7 @@ class Study:
             "precision",
             "device",
         )
-        values = {field: getattr(self, field) for field in shared} | options
+        values = {name: getattr(self, name) for name in shared} | vars(self.rows) | options
         rates = dict(self.sft_learning_rates)
         method = values.get("parameterization", "full")
         values.setdefault("sft_learning_rate", rates.get(method))

@@ -62,7 +62,7 @@ class Estimate:
 
     def seconds(self, config: Config) -> float | None:
         """Return how long a run will take, 0 if it is finished; None if that cannot be told."""
-        data = (config.task, config.data, config.train_examples, config.dev_examples)
+        data = (config.task, config.data, config.rows, config.train_examples, config.dev_examples)
         kind = (config.task, config.model, config.parameterization, config.lora, config.precision)
         try:
             if finished(config):

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from experiments.run.config import Config, identity
 from experiments.run.contents import base_hash, check_contents, data_hash, read_task
+from experiments.run.flags import RowsConfig
 from experiments.run.loop import run
 from experiments.run.memory import keep_freed_memory
 from experiments.run.plan import resolve
@@ -96,7 +97,7 @@ def finished(config: Config) -> bool:
     contents, found = record.get("contents", {}), {}
     if "data" in contents:
         limits = config.train_examples, config.dev_examples
-        found["data"] = _data_hash(config.task, config.data, *limits)
+        found["data"] = _data_hash(config.task, config.data, config.rows, *limits)
     if "weights" in contents:
         plan = resolve(config)
         found["weights"] = _weights_hash(plan.source, plan.lora, plan.config.precision)
@@ -105,9 +106,11 @@ def finished(config: Config) -> bool:
 
 
 @cache
-def _data_hash(name: str, data: Path | None, train: int | None, dev: int | None) -> str:
+def _data_hash(
+    name: str, data: Path | None, rows: RowsConfig, train: int | None, dev: int | None
+) -> str:
     """Return the hash of the data, which is read once for all runs on it."""
-    return data_hash(read_task(Config(name, data, train_examples=train, dev_examples=dev)))
+    return data_hash(read_task(Config(name, data, rows, train_examples=train, dev_examples=dev)))
 
 
 @cache
