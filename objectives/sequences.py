@@ -1,6 +1,7 @@
 """Tokenised sequences in flat arrays, and batches of similar length cut from them."""
 
 import tempfile
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -67,6 +68,23 @@ def tokenise(
         file.flush()
         tokens = np.memmap(file, dtype=np.uint16, mode="r")
     return Sequences(tokens, np.cumsum([0, *lengths]), np.array(prompt_lengths), truncated)
+
+
+def token_blocks(pieces: Iterable[list[int]], *, n_positions: int, end_of_text: int) -> Sequences:
+    """Cut a stream of tokens into sequences that fill a context, each token scored exactly once.
+
+    The stream is that of all `pieces`, one after the other. A block's prompt is the one token that
+    stands before it: end-of-text before the first.
+    """
+    stream = array("H", [end_of_text])
+    for piece in pieces:
+        stream.extend(piece)
+    tokens = np.frombuffer(stream, dtype=np.uint16)
+    blocks = [tokens[i : i + n_positions + 1] for i in range(0, len(tokens) - 1, n_positions)]
+    if not blocks:
+        raise InputError("there is no text to cut into blocks; expected some")
+    starts = np.cumsum([0, *map(len, blocks)])
+    return Sequences(np.concatenate(blocks), starts, np.ones(len(blocks), dtype=int), truncated=0)
 
 
 def length_buckets(

@@ -11,6 +11,7 @@ import torch
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
+from objectives.sequences import Sequences, tokenise
 from tasks.accounts import FileAccount
 
 SPLITS = ("train", "dev", "test")
@@ -165,6 +166,15 @@ class Task:
     def examples(self, split: str) -> Sequence[Example]:
         """Return the examples of "train", "dev" or "test"."""
         raise NotImplementedError
+
+    def training_sequences(self, tokenizer: Tokenizer, n_positions: int) -> Sequences:
+        """Return what SFT reads of the training examples, as tokens."""
+        return tokenise(
+            self.examples("train"),
+            tokenizer,
+            n_positions=n_positions,
+            end_of_text=self.end_of_text,
+        )
 
     def contents(self, split: str) -> Iterable[tuple[str, ...]]:
         """Return all texts that a run takes from a split, by which its data are known again."""

@@ -1,6 +1,7 @@
 """What a model thinks of texts that it did not write: how surprising are they?"""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -39,15 +40,34 @@ def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -
 
     Raises InputError when an example is longer than the model's context.
     """
+    return sequence_bits(model, whole_sequences(examples, tokenizer, model.config.n_positions))
+
+
+def sequence_bits(model: GPT, sequences: Sequences) -> np.ndarray:
+    """Return -log2 p(completion | prompt) of each sequence: (N,)."""
     device = model.wte.weight.device
-    sequences = whole_sequences(examples, tokenizer, model.config.n_positions)
     nats = []
     with torch.no_grad(), evaluating(model):
-        for start in range(0, len(examples), SCORING_BATCH):
-            index = np.arange(start, min(start + SCORING_BATCH, len(examples)))
+        for start in range(0, len(sequences), SCORING_BATCH):
+            index = np.arange(start, min(start + SCORING_BATCH, len(sequences)))
             batch = sequence_batch(sequences, index).to(device)
             nats.append(-sequence_logps(model, batch).double().cpu().numpy())
     return np.concatenate(nats) / math.log(2)
+
+
+def scored_characters(
+    examples: Sequence[Example], sequences: Sequences, tokenizer: Tokenizer, n_positions: int
+) -> np.ndarray:
+    """Return the characters of the completions, less what was cut to fit a context: (N,)."""
+    full = n_positions + 1  # tokens of a sequence that may have been cut
+    return np.array(
+        [
+            len(e.completion)
+            if length < full
+            else len(tokenizer.decode([t for t in sequences.split(i)[1] if t != tokenizer.eot]))
+            for i, (e, length) in enumerate(zip(examples, sequences.lengths))
+        ]
+    )
 
 
 def whole_sequences(examples: list[Example], tokenizer: Tokenizer, n_positions: int) -> Sequences:

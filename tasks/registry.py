@@ -7,6 +7,7 @@ from typing import Any
 from minigpt.errors import InputError
 from tasks.base import Task
 from tasks.own.choice import ChoiceTask
+from tasks.own.completion import CompletionTask
 from tasks.own.preference import PreferenceTask
 from tasks.own.rows import RowsTask
 from tasks.own.sources import Rows
@@ -14,7 +15,8 @@ from tasks.paraphrase.task import ParaphraseTask
 from tasks.sonnet.task import SonnetTask
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (ParaphraseTask, SonnetTask, PreferenceTask, ChoiceTask)
+    task.name: task
+    for task in (ParaphraseTask, SonnetTask, PreferenceTask, ChoiceTask, CompletionTask)
 }
 
 

@@ -79,6 +79,7 @@ def test_every_task_makes_its_own_pairs_the_default_first():
         "sonnet": ["gold-vs-sample", "gold-vs-corrupted", "best-vs-worst"],
         "preference": ["given"],
         "choice": ["right-vs-wrong"],
+        "completion": ["gold-vs-sample", "gold-vs-corrupted", "best-vs-worst"],
     }
 
 

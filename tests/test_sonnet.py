@@ -221,7 +221,7 @@ def test_where_a_sample_ends(model, monkeypatch, written, expected):
                 break
         return [produced for _ in prompts]
 
-    monkeypatch.setattr("tasks.sonnet.task.generate", generate)
+    monkeypatch.setattr("tasks.sampling.generate", generate)
     sample = get_task("sonnet").sample(model, TOKENIZER, ["a"], generator=torch_generator())
     assert sample == [expected]
     assert TOKENIZER.decode(produced).count("x\n") <= 10

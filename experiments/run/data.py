@@ -43,9 +43,7 @@ class PhaseData:
 
 def sft_data(task: Task, tokenizer: Tokenizer, n_positions: int) -> tuple[PhaseData, Sequences]:
     """The task's training examples for SFT, and the sequences behind them."""
-    sequences = tokenise(
-        task.examples("train"), tokenizer, n_positions=n_positions, end_of_text=task.end_of_text
-    )
+    sequences = task.training_sequences(tokenizer, n_positions)
     data = PhaseData(SFT(), sequences.lengths, lambda index: sequence_batch(sequences, index))
     return data, sequences
 

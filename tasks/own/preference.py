@@ -16,7 +16,7 @@ from minigpt.tokenizer import Tokenizer
 from objectives import precompute
 from objectives.sequences import Sequences, length_buckets, pair_batch, tokenise
 from tasks.base import Draws, Evaluation, Example, PreferencePair, Score, ratio
-from tasks.likelihood import BITS_PER_CHAR, SCORING_BATCH
+from tasks.likelihood import BITS_PER_CHAR, SCORING_BATCH, scored_characters
 from tasks.own.conversation import is_conversation, render, shared_messages, shared_prompt
 from tasks.own.rows import BadRow, RowsTask, text_in
 
@@ -113,7 +113,7 @@ class PreferenceTask(RowsTask):
         logps, counts = _side_logps(model, *sides), _completion_tokens(*sides)
         won, won_per_token = logps[:, 0] > logps[:, 1], np.greater(*(logps / counts).T)
         ones = np.ones(len(won))
-        characters = _characters(examples, sides[0], tokenizer, model.config.n_positions)
+        characters = scored_characters(examples, sides[0], tokenizer, model.config.n_positions)
         addends = {
             "bits_per_char": (-logps[:, 0] / np.log(2), characters),
             "preference_accuracy": (won, ones),
@@ -209,21 +209,6 @@ def _by_group(addends: tuple[np.ndarray, ...], groups: np.ndarray) -> np.ndarray
 def _completion_tokens(chosen: Sequences, rejected: Sequences) -> np.ndarray:
     """Return the scored tokens of both sides, end-of-text's among them: (N, 2)."""
     return np.stack([side.lengths - side.prompt_lengths for side in (chosen, rejected)], axis=1)
-
-
-def _characters(
-    examples: Sequence[PairedExample], chosen: Sequences, tokenizer: Tokenizer, n_positions: int
-) -> np.ndarray:
-    """Return the characters of the chosen completions, less what was cut: (N,)."""
-    full = n_positions + 1  # tokens of a sequence that may have been cut
-    return np.array(
-        [
-            len(e.completion)
-            if length < full
-            else len(tokenizer.decode([t for t in chosen.split(i)[1] if t != tokenizer.eot]))
-            for i, (e, length) in enumerate(zip(examples, chosen.lengths))
-        ]
-    )
 
 
 def _show(example: PairedExample, logps: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Rows as dicts, one by one, from JSONL, CSV, TSV and Parquet files.
+"""Rows as dicts, one by one, from JSONL, CSV, TSV, Parquet and text files.
 
 A file that somebody else made has lines that are not what they should be. Each is left out,
 counted and told, the first of a kind with its line; `check_read` refuses a file with many.
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from minigpt.errors import InputError, listed
 from tasks.accounts import FileAccount
+from tasks.own.passages import FEWEST, MARK, documents, parts
 from tasks.table import TAB, read_table
 from tasks.text import read_text
 
@@ -33,9 +34,9 @@ def read_rows(path: Path, account: FileAccount) -> Iterator[Entry]:
     Rows that are left out are counted in `account`; whoever uses a row counts that. Raises
     InputError for another format, a file that cannot be read, and a header without sense.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"there is no file {path}; expected one with rows")
-    reader = READERS.get(path.suffix.lower())
+    reader = _read_texts if path.is_dir() else READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
             f"{path} is in no format that is known; expected its name to end in "
@@ -157,9 +158,24 @@ def _read_parquet(path: Path, account: FileAccount) -> Iterator[Entry]:
         raise InputError(f"{path} is no sound Parquet file ({error}); expected one") from error
 
 
+def _read_texts(path: Path, account: FileAccount) -> Iterator[Entry]:
+    """Yield the documents of a text file, or of all text files in a folder, in a column text."""
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    found = documents([read_text(file) for file in files])
+    if 0 < len(found) < FEWEST:
+        n_documents, found = len(found), [part for text in found for part in parts(text)]
+        account.notes.append(
+            f"of documents, which files and {MARK} part, there are {n_documents}, too few to be "
+            f"split; they are cut into {len(found)} parts, each taken for one"
+        )
+    for number, text in enumerate(found, start=1):
+        yield Entry(f"document {number:,}", {"text": text})
+
+
 READERS: dict[str, Callable[[Path, FileAccount], Iterator[Entry]]] = {
     ".jsonl": _read_jsonl,
     ".csv": _read_table,
     ".tsv": _read_table,
     ".parquet": _read_parquet,
+    ".txt": _read_texts,
 }

@@ -1,7 +1,7 @@
 """What the tasks on users' own rows share: reading, splitting, and telling what became of a row."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,6 +88,10 @@ class RowsTask(Task):
         for split, limit in (limits or {}).items():
             self._limit(split, limit)
 
+    def rows_of(self, entry: Entry) -> Iterable[Entry]:
+        """Return the rows that an entry of a source makes: itself."""
+        return [entry]
+
     def texts(self, values: dict[str, Any]) -> tuple[str, ...]:
         """Return what is kept of a row, `width` texts; BadRow where it is of no use."""
         raise NotImplementedError
@@ -145,7 +149,8 @@ class RowsTask(Task):
         found: tuple[str, ...] = ()  # columns of the first row
         for entry in entries:
             found = found or tuple(entry.values)
-            self._keep(entry, table, account)
+            for row in self.rows_of(entry):
+                self._keep(row, table, account)
         self._check_source(split, name, found)
 
     def _check_source(self, split: str, name: str, found: tuple[str, ...]) -> None:

@@ -30,10 +30,10 @@ def find_sources(
 ) -> Sources:
     """Return where each split's rows come from.
 
-    `data` is a file, or a folder with files called train, dev (or validation) and test; `train`
-    stands in its place. `dev` and `test` are files, rows, or shares of train's rows. Without them
-    what the folder has counts, then DEFAULT_SHARE; test is drawn only where dev is. Raises
-    InputError where none of it makes sense.
+    `data` is a file, a folder with files called train, dev (or validation) and test, or one with
+    texts (.txt), each a document; `train` stands in its place. `dev` and `test` are files, rows,
+    or shares of train's rows. Without them what the folder has counts, then DEFAULT_SHARE; test is
+    drawn only where dev is. Raises InputError where none of it makes sense.
     """
     if (data is None) == (train is None):
         got = "neither" if data is None else "both"
@@ -94,6 +94,8 @@ def _in_folder(data: Path) -> dict[str, Source]:
             raise InputError(f"{data} has {told} for {split}; expected one of them")
         if files:
             found[split] = files[0]
+    if "train" not in found and any(data.glob("*.txt")):
+        return {"train": data}
     if "train" not in found:
         raise InputError(
             f"{data} has nothing to train on; expected a file called train{', train'.join(READERS)}"

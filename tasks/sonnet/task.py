@@ -13,11 +13,11 @@ import torch
 
 from minigpt.errors import InputError
 from minigpt.model import GPT
-from minigpt.sampling import generate
 from minigpt.tokenizer import Tokenizer
 from tasks.base import SPLITS, Evaluation, Example, Predictions, Task, check_split
 from tasks.likelihood import bits_per_char, preferred, whole_sequences
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
+from tasks.sampling import check_sampling, sample_texts
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
@@ -33,7 +33,6 @@ from tasks.sonnet.shakespeare import (
 )
 
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
-SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
 CORRUPTIONS = 8  # of each sonnet, for the preference accuracy
 
 
@@ -67,12 +66,7 @@ class SonnetTask(Task):
         temperature: float = 1.2,
         top_p: float = 0.9,
     ):
-        if n_samples < 1:
-            raise InputError(f"n_samples is {n_samples}; expected at least 1")
-        if not 0 <= temperature < float("inf"):
-            raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
-        if not 0 < top_p <= 1:
-            raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1")
+        check_sampling(n_samples, temperature, top_p)
         self.sonnets, self.accounts, one_file = split_sonnets(data)
         self.scored_splits = tuple(split for split in SPLITS if self.sonnets[split])
         self.drawn = one_file and f"all from {one_file}: dev are 132 to 143, test 144 to 154"
@@ -168,21 +162,18 @@ class SonnetTask(Task):
 
         def finished(new: list[int]) -> bool:
             complete, _, _ = tokenizer.decode(new).rpartition("\n")
-            return new[-1] == tokenizer.eot or len(_verses(complete)) >= LINES - GIVEN_LINES
+            return len(_verses(complete)) >= LINES - GIVEN_LINES
 
-        encoded = [tokenizer.encode(prompt) for prompt in prompts]
-        tokens = []
-        for start in range(0, len(encoded), SAMPLING_BATCH):
-            tokens += generate(
-                model,
-                encoded[start : start + SAMPLING_BATCH],
-                max_new_tokens=MAX_NEW_TOKENS,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                generator=generator,
-                stop=finished,
-            )
-        texts = [tokenizer.decode([t for t in new if t != tokenizer.eot]) for new in tokens]
+        texts = sample_texts(
+            model,
+            tokenizer,
+            [tokenizer.encode(prompt) for prompt in prompts],
+            max_new_tokens=MAX_NEW_TOKENS,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            generator=generator,
+            finished=finished,
+        )
         return [_text(_verses(text)[: LINES - GIVEN_LINES]) for text in texts]
 
     def predict(

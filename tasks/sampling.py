@@ -1,0 +1,55 @@
+"""Texts that a model writes: many prompts at a time, each up to end-of-text or a limit."""
+
+from collections.abc import Callable
+
+import torch
+
+from minigpt.errors import InputError
+from minigpt.model import GPT
+from minigpt.sampling import generate
+from minigpt.tokenizer import Tokenizer
+
+SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
+
+
+def sample_texts(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    generator: torch.Generator,
+    finished: Callable[[list[int]], bool] = lambda new: False,
+) -> list[str]:
+    """Return the text that follows each prompt, which are tokens; without end-of-text.
+
+    A text ends there, after `max_new_tokens`, or where `finished` says so of its tokens.
+    """
+
+    def stop(new: list[int]) -> bool:
+        return new[-1] == tokenizer.eot or finished(new)
+
+    tokens = []
+    for start in range(0, len(prompts), SAMPLING_BATCH):
+        tokens += generate(
+            model,
+            prompts[start : start + SAMPLING_BATCH],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            generator=generator,
+            stop=stop,
+        )
+    return [tokenizer.decode([t for t in new if t != tokenizer.eot]) for new in tokens]
+
+
+def check_sampling(n_samples: int, temperature: float, top_p: float) -> None:
+    """Raise InputError for options of the samples that make no sense."""
+    if n_samples < 1:
+        raise InputError(f"n_samples is {n_samples}; expected at least 1")
+    if not 0 <= temperature < float("inf"):
+        raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1")
