@@ -24,6 +24,8 @@ from minigpt import GPT, save_pretrained
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 from minigpt.weights.hugging_face import save_tokenizer
+from tasks import Task
+from tasks.registry import task_class
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,13 @@ class ExportConfig:
     """Where the base of the adapters lies; None: where the run found it."""
 
 
-def run(config: ExportConfig) -> Path:
-    """Write the folder and return it; InputError for options that do not fit the run."""
+def run(config: ExportConfig, task: Task | None = None) -> Path:
+    """Write the folder and return it; InputError for options that do not fit the run.
+
+    `task` is needed for a task of one's own alone, which no name leads to.
+    """
     source = _check(config)
+    known = task or task_class(options_of(config.run).task)
     model = load_run(config.run, config.which, base=config.base).model
     out = make_folder(config.out)
     base = None
@@ -57,7 +63,7 @@ def run(config: ExportConfig) -> Path:
             merge(model)
             unload(model)
         save_pretrained(model, out, config.format)
-    card = model_card(config.run, config.which, config.format, base=base)
+    card = model_card(config.run, config.which, config.format, known, base=base)
     write_text(out / "README.md", card)
     print(f"{out}: the {config.which} policy of {config.run}, {config.format}")
     return out

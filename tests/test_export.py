@@ -18,6 +18,7 @@ from experiments.run.plan import with_defaults
 from experiments.run.record import read_record, write_record
 from experiments.run.source import find_source, load_source
 from minigpt import GPT, GPTConfig, generate, get_tokenizer, load_pretrained, save_pretrained
+from tasks.paraphrase import ParaphraseTask
 from tests.conftest import CASES, oracle
 
 pytestmark = pytest.mark.parity
@@ -163,7 +164,7 @@ def test_nothing_is_overwritten(kind, full_run, tmp_path, capsys):
 
 def test_the_card_says_what_the_record_says(lora_run, small_model):
     record = json.loads((lora_run / "run.json").read_text())
-    card = model_card(lora_run, "best", "peft", base="base")
+    card = model_card(lora_run, "best", "peft", ParaphraseTask, base="base")
     front = oracle("huggingface_hub").ModelCard(card).data.to_dict()
     assert front == {
         "library_name": "peft",
@@ -185,7 +186,7 @@ def test_the_card_says_what_the_record_says(lora_run, small_model):
     row = next(line for line in card.splitlines() if line.startswith("| accuracy"))
     assert row.split(" | ")[1] == f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
     assert "dev, majority class" in card and "| test" not in card
-    last = model_card(lora_run, "last", "native")
+    last = model_card(lora_run, "last", "native", ParaphraseTask)
     assert "policy called last, that of epoch 2." in last and "chosen by" not in last
 
 

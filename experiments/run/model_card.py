@@ -3,15 +3,15 @@
 import json
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.run.config import NOT_IDENTITY, Config, flat_options
 from experiments.run.display import show_floor, show_with_interval
 from experiments.run.evaluation import best_epoch, evaluations
-from experiments.run.folder import RunFolder
+from experiments.run.metrics_log import read_finished
 from experiments.run.record import read_record
 from experiments.run.source import Source, hub_name, options_of
-from tasks.base import Task
-from tasks.registry import task_class
+from tasks import Task
 
 USE = {
     "hugging_face": """\
@@ -38,36 +38,51 @@ tokenizer = get_tokenizer(model)
 LIBRARIES = {"hugging_face": "transformers", "peft": "peft", "native": "minigpt"}
 
 
-def model_card(run: Path, which: str, format: str, *, base: str | None = None) -> str:
+class Policy(NamedTuple):
+    """A policy that a run kept, and what the run recorded of it."""
+
+    which: str
+    config: Config
+    record: dict
+    task: Task | type[Task]
+    untuned: dict | None  # the evaluation on dev before training
+    dev: dict | None  # the policy's own; None if it had none
+
+    @classmethod
+    def read(cls, run: Path, which: str, task: Task | type[Task]) -> "Policy":
+        """Read it from the folder of a run; InputError for records that were changed."""
+        config, record = options_of(run), read_record(run / "run.json")
+        epochs = {found["epoch"]: found for found in evaluations(read_finished(run, record))}
+        if which == "best":
+            dev = best_epoch(list(epochs.values()), task.headline)
+        elif which == "reference":
+            dev = epochs.get(record["reference"]["epoch"])
+        else:
+            dev = epochs.get(config.epochs)
+        return cls(which, config, record, task, epochs.get(0), dev)
+
+
+def model_card(
+    run: Path, which: str, format: str, task: Task | type[Task], *, base: str | None = None
+) -> str:
     """Return the card of a run's policy as Markdown, with the front matter that the Hub reads.
 
     `base` is what adapters in PEFT's format stand beside: a name on the Hub or a folder.
     """
-    config, record = options_of(run), read_record(run / "run.json")
-    task = task_class(config.task)
-    epochs = evaluations(RunFolder(run).logged())
-    shown = _evaluation(record, epochs, which, task)
+    policy = Policy.read(run, which, task)
     return "\n".join(
         [
-            _front_matter(config, format),
+            _front_matter(policy.config, format),
             f"# {run.resolve().name}, {which}\n",
-            _training(config, record, which, shown, task.headline),
+            _training(policy),
             "## Scores\n",
-            _scores(record, epochs, which, shown, task),
+            _scores(policy),
             "## Use\n",
             f"```python\n{USE[format].format(base=base)}```\n",
             "## How it was made\n",
-            _making(config, record),
+            _making(policy.config, policy.record),
         ]
     )
-
-
-def _evaluation(record: dict, epochs: list[dict], which: str, task: type[Task]) -> dict | None:
-    """The evaluation on dev of the policy; None if it had none."""
-    if which == "best":
-        return best_epoch(epochs, task.headline)
-    epoch = record["reference"]["epoch"] if which == "reference" else record["config"]["epochs"]
-    return next((found for found in epochs if found["epoch"] == epoch), None)
 
 
 def _front_matter(config: Config, format: str) -> str:
@@ -80,19 +95,13 @@ def _front_matter(config: Config, format: str) -> str:
     fields = {"library_name": LIBRARIES[format], "pipeline_tag": "text-generation", "tags": tags}
     if base := hub_name(Source(config.model)):
         fields["base_model"] = base
+    # JSON is YAML too.
     return "\n".join(["---", *(f"{k}: {json.dumps(v)}" for k, v in fields.items()), "---", ""])
 
 
-def _epochs(first: int, last: int) -> str:
-    return f"epoch {first}" if first == last else f"the epochs {first} to {last}"
-
-
-def _loss(config: Config) -> str:
-    return "DPO" if config.preference.loss == "sigmoid" else config.preference.loss
-
-
-def _training(config: Config, record: dict, which: str, shown: dict | None, headline: str) -> str:
+def _training(policy: Policy) -> str:
     """What was trained on what, and which of its policies this is."""
+    config, record = policy.config, policy.record
     adapted = config.parameterization == "lora"
     moved = f"LoRA adapters of rank {config.lora.rank}" if adapted else "all weights"
     k, phases = config.switch_epoch, []
@@ -108,27 +117,33 @@ def _training(config: Config, record: dict, which: str, shown: dict | None, head
     lines = [
         f"The GPT-2 `{config.model}`, fine-tuned ({moved}) on the task `{config.task}` "
         f"({counts or 'number of examples not recorded'}) by {', then '.join(phases)}.",
-        f"This is the policy called {which}"
-        + (f", that of epoch {shown['epoch']}" if shown else "")
-        + (f", chosen by `{headline}` on dev." if which == "best" else "."),
+        f"This is the policy called {policy.which}"
+        + (f", that of epoch {policy.dev['epoch']}" if policy.dev else "")
+        + (f", chosen by `{policy.task.headline}` on dev." if policy.which == "best" else "."),
     ]
     if record.get("status") != "finished":
         lines.append(f"The run had not finished (its status: {record.get('status')}).")
     return "\n".join(lines) + "\n"
 
 
-def _scores(
-    record: dict, epochs: list[dict], which: str, shown: dict | None, task: type[Task]
-) -> str:
+def _epochs(first: int, last: int) -> str:
+    return f"epoch {first}" if first == last else f"the epochs {first} to {last}"
+
+
+def _loss(config: Config) -> str:
+    return "DPO" if config.preference.loss == "sigmoid" else config.preference.loss
+
+
+def _scores(policy: Policy) -> str:
     """A line for every metric: the policy, what it began from, and what no learning scores."""
-    columns = {"dev": shown, "dev, untuned": epochs[0] if epochs else None}
-    if which == "best" and record.get("test"):
-        columns["test"] = record["test"]
-    columns = {title: found["scores"] for title, found in columns.items() if found}
-    fixed = record.get("floors", {}) | record.get("ceilings", {})
+    found = {"dev": policy.dev, "dev, untuned": policy.untuned}
+    if policy.which == "best":
+        found["test"] = policy.record.get("test")
+    columns = {title: evaluation["scores"] for title, evaluation in found.items() if evaluation}
+    fixed = policy.record.get("floors", {}) | policy.record.get("ceilings", {})
     heads = ["", *columns, *(f"dev, {name}" for name in fixed)]
     rows = [heads, ["---"] * len(heads)]
-    for name, score in task.metrics.items():
+    for name, score in policy.task.metrics.items():
         cells = [
             show_with_interval(score, scores[name]) if name in scores else "-"
             for scores in columns.values()
@@ -137,9 +152,9 @@ def _scores(
         rows.append([score.title, *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
-        f"{table}\n\nBrackets are 95 % bootstrap intervals over {task.unit}; columns without them "
-        "are what no learning scores, and what the right text itself does. Nothing else was "
-        "measured.\n"
+        f"{table}\n\nBrackets are 95 % bootstrap intervals over {policy.task.unit}; columns "
+        "without them are what no learning scores, and what the right text itself does. Nothing "
+        "else was measured.\n"
     )
 
 
