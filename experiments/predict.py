@@ -62,14 +62,11 @@ def run(config: PredictConfig) -> Predictions:
     predictions, and for a file that cannot be read.
     """
     device = _check(config)
-    options = options_of(config.run)
-    task = _task(options)
+    task = _task(options_of(config.run))
     model, tokenizer, _ = load_run(config.run, config.which, base=config.base, device=device)
     accelerate(model, FUSED)
     generator = torch_generator(config.seed, "predictions", device=device)
     found = task.predict(model, tokenizer, config.data, generator=generator)
-    if config.format == "course" and found.course is None:
-        raise InputError(f"the course has no format for the task {task.name!r}; expected csv")
     write_text(config.out, found.course if config.format == "course" else _table(found))
     for sentence in found.told:
         print(printable(sentence))
@@ -87,6 +84,12 @@ def _check(config: PredictConfig) -> str:
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     policy_folder(config.run, config.which)
+    task = task_class(options_of(config.run).task)
+    if config.format not in task.predictions:
+        raise InputError(
+            f"the task {task.name!r} has no predictions in the format {config.format}; "
+            f"expected {' or '.join(task.predictions) or 'another task'}"
+        )
     if not config.data.is_file():
         raise InputError(f"there is no file {config.data}; expected one with rows to predict")
     if config.out.exists():
@@ -97,7 +100,7 @@ def _check(config: PredictConfig) -> str:
 
 
 def _task(options: Config) -> Task:
-    """The run's task; its data are only read where its labels are told by them."""
+    """The run's task; its data are only read where it has none of its own."""
     needs_data = task_class(options.task).needs_data
     return get_task(options.task, options.data if needs_data else None, **options.task_options())
 

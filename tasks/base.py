@@ -161,6 +161,7 @@ class Task:
     scored_splits: tuple[str, ...] = SPLITS  # the splits whose right answers are known
     accounts: dict[str, FileAccount] = {}  # what became of the rows of each file, by its name
     needs_data: bool = False  # whether there is none without `data`
+    predictions: tuple[str, ...] = ()  # the formats of what `predict` finds: csv, course
     drawn: str | None = None  # how the splits were drawn, where one file holds several
 
     def examples(self, split: str) -> Sequence[Example]:
@@ -197,9 +198,10 @@ class Task:
     ) -> Predictions:
         """Return what `model` says of the rows of a file whose right answers nobody knows.
 
-        Raises InputError for a file that cannot be read, and for a task that predicts nothing.
+        Only a task with formats of `predictions` does. Raises InputError for a file that cannot be
+        read.
         """
-        raise InputError(f"the task {self.name!r} has no predictions for a file of rows")
+        raise NotImplementedError
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """Return what no learning at all scores: name of the floor -> metric -> value."""

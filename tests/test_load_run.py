@@ -185,6 +185,13 @@ def test_a_base_is_found_by_name_beside_the_adapters_or_where_it_is_said(
     shutil.copytree(small_model, tmp_path / "gpt2")
     assert found("gpt2") == "gpt2" and found("./gpt2") == "./gpt2"
     assert find_source("./gpt2") == Source("./gpt2") and find_source("gpt2") == Source("gpt2")
+    shutil.copytree(lora_run / "best", tmp_path / "verse")
+    assert find_source("verse") == Source("verse")
+    assert find_source("./verse", base="verse") == Source("verse", (Path("verse"),))
+    for name in ("x\0", "x" * 10_000):
+        edit_base(tmp_path, name)
+        with pytest.raises(InputError, match="name the base .* which is not there"):
+            find_source("./verse")
 
 
 def test_adapters_on_adapters_are_merged_in_their_order(lora_run, copied):

@@ -12,6 +12,7 @@ from experiments import predict
 from experiments.predict import PredictConfig
 from experiments.run.loading import load_run
 from experiments.run.record import read_record, write_record
+from minigpt.errors import InputError
 from tasks.paraphrase.task import TEMPLATE
 from tasks.sonnet import task as sonnet_task
 from tests.conftest import CASES
@@ -170,6 +171,9 @@ def test_a_task_without_predictions_and_a_format_that_there_is_not(run_of, tmp_p
     pairs = tmp_path / "pairs.jsonl"
     row = '{"prompt": "a%d", "chosen": "b%d", "rejected": "c"}\n'
     pairs.write_text("".join(row % (n, n) for n in range(40)))
-    with pytest.raises(ValueError, match="the task 'preference' has no predictions"):
-        predicted(run_of("preference", data=str(pairs)), UNLABELLED, tmp_path / "out.csv")
+    run = run_of("preference", data=str(pairs))
+    with pytest.raises(InputError, match="the task 'preference' has no predictions in the form"):
+        predicted(run, UNLABELLED, tmp_path / "out.csv")
+    with pytest.raises(InputError, match="no predictions in the format course; expected csv"):
+        predicted(run_of("choice"), UNLABELLED, tmp_path / "out.csv", format="course")
     assert not (tmp_path / "out.csv").exists()

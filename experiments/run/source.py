@@ -5,6 +5,7 @@ So whatever starts from them, full or with new adapters, starts from one policy,
 reference of a handoff at epoch 0.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def find_source(model: str | Path, base: str | None = None) -> Source:
     Raises InputError for a policy that a run does not keep, and for a base that is not there.
     """
     weights, adapters = _policy(str(model)), []
-    while _holds_adapters(folder := Path(weights)):
+    while _holds_adapters(weights):
+        folder = Path(weights)
         if folder.resolve() in (other.resolve() for other in adapters):
             raise InputError(f"the adapters in {folder} name themselves as their base")
         adapters.append(folder)
@@ -127,8 +129,10 @@ def _policy(model: str) -> str:
     return model  # as it is: "./gpt2" is no preset
 
 
-def _holds_adapters(folder: Path) -> bool:
-    return (folder / ADAPTER).is_file() and not (folder / WEIGHTS).exists()
+def _holds_adapters(model: str) -> bool:
+    folder = Path(model)
+    alone = (folder / ADAPTER).is_file() and not (folder / WEIGHTS).exists()
+    return alone and model not in PRESETS
 
 
 def _base_of(folder: Path) -> str:
@@ -140,7 +144,7 @@ def _base_of(folder: Path) -> str:
         if preset in PRESETS:
             return preset
     for place in ([name, str(folder / name)] if name else []) + [str(folder / BASE)]:
-        if Path(place).exists():
+        if os.path.exists(place):  # which is also False for what can be no path
             return place
     raise InputError(
         f"the adapters in {folder} name the base {name!r}, which is not there; "

@@ -33,6 +33,7 @@ class ClozeTask(Task):
     preferences = {"right-vs-wrong": right_vs_wrong}
     free_text = False
     end_of_text = False
+    predictions = ("csv",)
 
     template: Template
     labels: tuple[str, ...]  # as they stand in files, in the order of their numbers

@@ -44,6 +44,7 @@ class ParaphraseTask(ClozeTask):
     name = "paraphrase"
     unit = "question pairs"
     tuning = {"epochs": 2, "train_examples": 4000, "dev_examples": 4000}
+    predictions = ("csv", "course")
     template = Template(TEMPLATE)
     labels = ("0", "1")
     answers = (NO, YES)

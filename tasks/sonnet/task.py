@@ -50,6 +50,7 @@ class SonnetTask(Task):
     unit = "sonnets"
     headline = "bits_per_char"
     judged = ("bits_per_char", "chrf")
+    predictions = ("csv", "course")
     metrics = SONNET_SCORES
     preferences = {
         "gold-vs-sample": gold_vs_sample,
