@@ -13,6 +13,7 @@ from experiments import handoff_grid
 from experiments.run.command import command_line
 from experiments.run.config import Config
 from experiments.run.loop import run
+from experiments.run.options_file import parse_options
 from experiments.run.result import Result
 
 __all__ = ["Config", "Result", "main", "run"]
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     if "--grid" in argv:
         handoff_grid.main([argument for argument in argv if argument != "--grid"])
     else:
-        command_line(Config, run, argv)
+        command_line(Config, run, argv, parse=parse_options)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,15 @@ Result = TypeVar("Result")
 
 
 def command_line(
-    config: type[Config], run: Callable[[Config], Result], argv: list[str] | None = None
+    config: type[Config],
+    run: Callable[[Config], Result],
+    argv: list[str] | None = None,
+    *,
+    parse: Callable[[list[str]], Config] | None = None,
 ) -> Result | None:
     """Make a `config` from `argv` (the process's own if None), and `run` it.
 
+    `parse` makes it where flags are not all; else tyro does.
     The process is taken to be there for this run: memory that it frees, it keeps, and what its
     streams cannot encode is printed escaped. Bad input ends in one sentence on stderr and exit code
     2, an interruption by a signal in exit code 128 and the signal's number (Ctrl-C: 130).
@@ -34,7 +39,7 @@ def command_line(
     _never_fail_to_print()
     try:
         with signals_interrupt():
-            return run(tyro.cli(config, args=argv))
+            return run(parse(argv) if parse else tyro.cli(config, args=argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -28,6 +28,8 @@ class Config:
     """Fine-tune a GPT-2 with SFT, hand it over to DPO after an epoch, evaluate every epoch.
 
     With --grid, the handoffs that the paper compares are run instead; --grid --help shows how.
+    --config FILE takes options from a run's run.json, or from TOML or YAML, and flags override
+    them; --print-config shows all options as TOML, and does nothing.
     Options shown as None take a default that suits the task; --dry-run shows them all.
     """
 
