@@ -1,6 +1,7 @@
 """What a run was made from, by contents: a path may hold other data or weights tomorrow."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.run.config import Config
@@ -39,14 +40,19 @@ def _check_handed_over(config: Config) -> None:
 
 
 def contents_of(task: Task, policy: GPT) -> dict[str, str]:
-    """Return the SHA-256 of the data and of the base weights that a run starts from."""
-    return {"data": data_hash(task), "weights": base_hash(policy)}
+    """Return the SHA-256 of the data and of the base weights that a run starts from.
+
+    Of dev, and of test where it is scored, also their own: what runs can be compared on.
+    """
+    scored = [split for split in ("dev", "test") if split in task.scored_splits]
+    by_split = {split: data_hash(task, [split]) for split in scored}
+    return {"data": data_hash(task), **by_split, "weights": base_hash(policy)}
 
 
-def data_hash(task: Task) -> str:
-    """Return a SHA-256 over the texts of all splits that a run uses."""
+def data_hash(task: Task, splits: Iterable[str] | None = None) -> str:
+    """Return a SHA-256 over the texts of some splits, or of all that a run uses."""
     digest = hashlib.sha256()
-    for split in dict.fromkeys(("train", "dev", *task.scored_splits)):
+    for split in splits or dict.fromkeys(("train", "dev", *task.scored_splits)):
         digest.update(f"{split} {len(task.examples(split))}\0".encode())
         parts = (part for texts in task.contents(split) for part in texts)
         for number, part in enumerate(parts):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.run.evaluation import evaluations, load_statistics
+from experiments.run.evaluation import evaluations, load_statistics, statistics_path
 from experiments.run.metrics_log import read_finished
 from experiments.run.record import read_record
 from experiments.study.arms import Arm, Study
@@ -22,7 +22,7 @@ class Run:
     """One finished run."""
 
     folder: Path
-    task: Task
+    task: Task | type[Task]
 
     @cached_property
     def record(self) -> dict:
@@ -42,18 +42,25 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Every metric on dev after the last epoch, with its addends, and the training's time."""
+        seconds = [record["seconds"] for record in self.epochs if record["epoch"] > 0]
+        time = SECONDS_PER_EPOCH.of(np.array([(s, 1.0) for s in seconds]))
         last = self.epochs[-1]
-        path = self.folder / "evaluations" / f"dev-{last['epoch']:02}.safetensors"
+        return {**self.metrics_on("dev", last["epoch"], last["scores"]), SECONDS: time}
+
+    def metrics_on(self, split: str, epoch: int, scores: dict) -> dict[str, Metric]:
+        """Return every metric on a split after an epoch, with its addends.
+
+        Raises InputError unless they make the `scores` that the run tells of.
+        """
+        path = statistics_path(self.folder, split, epoch)
         metrics = load_statistics(path, self.task)
-        for name, score in last["scores"].items():
+        for name, score in scores.items():
             if name not in metrics or not math.isclose(metrics[name].value, score["value"]):
                 raise InputError(
                     f"{path} does not make the {name} that the log of its run tells of; expected "
-                    "the files of one run, remove its folder and run the study again"
+                    "the files of one run, remove its folder and run it again"
                 )
-        seconds = [record["seconds"] for record in self.epochs if record["epoch"] > 0]
-        time = SECONDS_PER_EPOCH.of(np.array([(s, 1.0) for s in seconds]))
-        return {**metrics, SECONDS: time}
+        return metrics
 
 
 @dataclass(frozen=True)
