@@ -61,7 +61,8 @@ def run(config: CompareConfig) -> dict[tuple[str, str], dict[str, Difference]]:
     samples = samples_beside(arms)
     write_text(out / "samples.txt", "\n\n\n".join(samples) + "\n")
     blocks.append(Picture(figure, "Scores by epoch; a diamond is a handoff"))
-    write_document(out, " against ".join(arm.name for arm in arms), blocks)
+    title = f"{', '.join(arm.name for arm in arms[1:])} against {arms[0].name}"
+    write_document(out, title, blocks)
     for sample in samples[:1]:
         print(sample + "\n")
     print(f"report: {out}/report.md, report.html, samples.txt, epochs.png")
