@@ -25,10 +25,10 @@ from tests.conftest import oracle
 
 
 @pytest.fixture(scope="module")
-def small(small_model, tmp_path_factory) -> Config:
-    """Options of a run that takes a moment: two layers, four sonnets, SFT and then DPO."""
+def small(model, tmp_path_factory) -> Config:
+    """Options of a run that takes a moment: a tiny model, four sonnets, SFT and then DPO."""
     return make_config(
-        model=str(small_model),
+        model=str(model),
         out=tmp_path_factory.mktemp("runs") / "run",
         epochs=2,
         switch_epoch=1,
