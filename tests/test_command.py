@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,7 @@ from experiments import handoff
 from experiments.run.command import command_line
 from experiments.run.display import printable
 from experiments.run.folder import open_run
-from experiments.run.interruption import STOPPING, signals_interrupt
+from experiments.run.interruption import STOPPING, Interruption, signals_interrupt, signals_wait
 from experiments.study.document import Heading, Paragraph, Table, write_document
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,26 @@ def test_a_signal_is_an_interruption(number, code, begun, tmp_path, capsys):
     assert ("--resume" in error) == begun == (tmp_path / "run" / "run.json").exists()
     assert not begun or '"status": "interrupted"' in (tmp_path / "run" / "run.json").read_text()
     assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+def test_in_another_thread_no_signal_is_waited_for():
+    def wait() -> None:
+        with signals_wait() as noted:
+            seen.append(noted)
+
+    seen: list[list[int]] = []
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert seen == [[]] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_signal_does_not_wait():
+    with pytest.raises(Interruption), signals_wait() as noted:
+        signal.raise_signal(signal.SIGINT)
+        assert noted == [signal.SIGINT]
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_ctrl_c_promises_no_resume_before_there_is_a_run(capsys):

@@ -2,7 +2,7 @@
 
 run.json                 configuration, environment, status, times, results
 metrics.jsonl            one line per step and per evaluation, each says its "kind"
-checkpoint.safetensors   the latest state, for --resume
+checkpoint.safetensors   the latest state, for --resume, until the run has finished (--keep)
 """
 
 import json

@@ -53,9 +53,9 @@ class LivePlot:
 
 def _in_the_cell() -> Callable[[Figure], None]:
     """Return what shows figures in a notebook's cell, each in the place of the one before."""
-    from IPython.display import Image, display  # only a notebook needs it, and has it
+    from IPython.display import HTML, Image, display  # only a notebook needs it, and has it
 
-    handle = display(display_id=True)
+    handle = display(HTML(""), display_id=True)
 
     def show(figure: Figure) -> None:
         picture = io.BytesIO()
