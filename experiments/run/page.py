@@ -33,7 +33,7 @@ def result_page(folder: Path, record: dict, scores: list[list[str]], figure: Fig
         f'<div class="minigpt-run"><style>{STYLE}</style>\n{_table(_summary(folder, record))}\n'
         f"{_table(scores[1:], scores[0])}\n"
         "<p>Brackets are 95 % intervals over examples, for this one seed.</p>\n"
-        f'<img alt="Losses, scores and rewards by epoch" src="data:image/png;base64,{curves}">'
+        f'<img alt="Losses, scores and rewards by step" src="data:image/png;base64,{curves}">'
         "</div>"
     )
 

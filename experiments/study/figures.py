@@ -8,14 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.run.curves import draw_floors
+from experiments.run.floor_lines import draw_floors
 from experiments.study.arms import Study
 from experiments.study.results import ArmResult
 from minigpt.files import replacing
+from minigpt.palette import HEAT, Style, style
 from tasks import Score, Task
-
-COLOURS = ("#1b6ca8", "#c8553d", "#2a7f4f", "#8a5fa8", "#b8860b", "#4d4d4d", "#d17aa5", "#3fa7a3")
-STYLES = ("-", "--", ":")
 
 
 def draw_study(
@@ -44,8 +42,7 @@ def draw_epochs(results: Sequence[ArmResult], task: Task, floors: dict, path: Pa
     for ax, name in zip(_panels(figure, task), task.judged):
         score = task.metrics[name]
         for i, result in enumerate(results):
-            colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
-            _draw_arm(ax, result, name, score, colour, style)
+            _draw_arm(ax, result, name, score, style(i))
         draw_floors(
             ax,
             {title: score.factor * floor[name] for title, floor in floors.items() if name in floor},
@@ -63,19 +60,17 @@ def _panels(figure: Figure, task: Task) -> Sequence[Axes]:
     return figure.subplots(1, len(task.judged), squeeze=False)[0]
 
 
-def _draw_arm(
-    ax: Axes, result: ArmResult, name: str, score: Score, colour: str, style: str
-) -> None:
+def _draw_arm(ax: Axes, result: ArmResult, name: str, score: Score, looks: Style) -> None:
     epochs = [record["epoch"] for record in result.runs[0].epochs]
     values = score.factor * result.values(name)  # (S, E + 1)
     mean = values.mean(axis=0)
-    ax.plot(epochs, mean, style, marker=".", color=colour, label=result.name)
+    ax.plot(epochs, mean, **looks._asdict(), markersize=4, label=result.name)
     ax.fill_between(
-        epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0
+        epochs, values.min(axis=0), values.max(axis=0), color=looks.color, alpha=0.12, linewidth=0
     )
     switch = result.arm.config.switch_epoch
     if 0 < switch < epochs[-1] and switch in epochs:
-        ax.plot(switch, mean[epochs.index(switch)], "D", color=colour, markersize=6)
+        ax.plot(switch, mean[epochs.index(switch)], "*", color=looks.color, markersize=11)
 
 
 def draw_heat_map(
@@ -94,7 +89,7 @@ def draw_heat_map(
         for beta, rate, arm in cells:
             value = score.factor * arms[arm].values(name)[:, -1].mean()
             grid[betas.index(beta), rates.index(rate)] = value
-        image = ax.imshow(grid, cmap="viridis", aspect="auto")
+        image = ax.imshow(grid, cmap=HEAT, aspect="auto")
         _write_values(ax, grid, score.decimals)
         ax.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates])
         ax.set_yticks(range(len(betas)), [f"{beta:g}" for beta in betas])

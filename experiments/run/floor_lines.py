@@ -1,0 +1,57 @@
+"""Floors in a figure: dashed lines, each named beside the panel."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import shorten
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from minigpt.palette import GREY
+
+GAP = 0.085  # of a panel's height, between names
+WIDTH = 22  # characters of a name
+
+
+def draw_floors(ax: Axes, heights: Mapping[str, float]) -> None:
+    """Draw floors into a panel that shows the scores already, and name each at its right.
+
+    One far off the scores, whose line would flatten them, is named with its height and an arrow.
+    """
+    bottom, top = ax.get_ylim()
+    reach = 2 * (top - bottom)
+    near = [height for height in heights.values() if bottom - reach < height < top + reach]
+    low, high = min([bottom, *near]), max([top, *near])
+    margin = 0.04 * (high - low)
+    low, high = low - margin * (low < bottom), high + margin * (high > top)
+    ax.set_ylim(low, high)
+    names = sorted(heights, key=heights.__getitem__)
+    wanted = [_share(heights[name], low, high) for name in names]
+    beside = {"transform": ax.transAxes, "clip_on": False, "color": GREY}
+    for name, place in zip(names, spread(wanted, GAP)):
+        height, text = heights[name], shorten(name, WIDTH, placeholder="...")
+        if low < height < high:
+            ax.axhline(height, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+            ax.plot((1, 1.035), (_share(height, low, high), place), **beside, linewidth=0.7)
+        else:
+            text = f"{'↓' if height <= low else '↑'} {text} {height:.1f}"
+        ax.text(1.04, place, text, **beside, va="center", fontsize=7)
+
+
+def _share(height: float, low: float, high: float) -> float:
+    """Return where a height stands between a panel's bottom, 0, and its top, 1."""
+    return min(max((height - low) / (high - low), 0.0), 1.0)
+
+
+def spread(places: Sequence[float], gap: float) -> np.ndarray:
+    """Return ascending places moved as little as keeps them `gap` apart, and below 1 if they can.
+
+    Upwards first, and what that pushes beyond 1 back down again.
+    """
+    moved = np.array(places, dtype=float)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    if len(moved):
+        moved[-1] = min(moved[-1], 1.0)
+    for i in reversed(range(len(moved) - 1)):
+        moved[i] = min(moved[i], moved[i + 1] - gap)
+    return moved
