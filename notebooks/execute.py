@@ -5,6 +5,7 @@ come from, and a test compares the two. `pip install nbclient ipykernel` is all 
 """
 
 import hashlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
 SECONDS = 600  # for one cell, on a machine that does other work as well
+# Progress bars, and what other libraries warn of, change with their versions and with the machine.
+QUIET = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
 
 
 def notebooks() -> list[Path]:
@@ -37,7 +40,7 @@ def execute(notebook: nbformat.NotebookNode) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(FOLDER)}},
     )
-    client.execute()
+    client.execute(env={**os.environ, **QUIET})
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
