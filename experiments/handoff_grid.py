@@ -57,8 +57,9 @@ class HandoffGridStudy(Study):
                 if switch == 0
                 else f"{shown}: DPO after epoch {switch} adds about nothing"
             )
+            arms = _name(method, switch), alone
             claims.append(
-                Claim(text, "about nothing", _name(method, switch), alone, metric, "same")
+                Claim(text, "about nothing", *arms, metric, "same", metric == self.judged[0])
             )
         after_sft = [switch for switch in self.switches() if switch]
         if len(after_sft) > 1:

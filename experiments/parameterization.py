@@ -39,6 +39,7 @@ class ParameterizationStudy(Study):
                 f"LoRA r = {rank}",
                 metric,
                 "more",
+                primary=metric == self.judged[0],
             )
             for metric in self.judged
             for rank in self.ranks

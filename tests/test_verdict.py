@@ -6,31 +6,30 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.study.statistics import Difference, SeedNoise, compare, needed, pooled_seed_noise
-from experiments.study.verdict import Verdict, judge
+from experiments.study.statistics import Difference, Estimate, Part, compare, needed
+from experiments.study.student import t_quantile
+from experiments.study.verdict import Verdict, decision_p, holm_levels, judge, smallest_told
 from tasks.base import Metric, ratio
 
 
 def difference(low: float, high: float, **changes) -> Difference:
     """A difference in the middle of its interval, over twelve sonnets and three seeds."""
-    value, error = (low + high) / 2, (high - low) / 2 / 3
+    value = (low + high) / 2
+    error = (high - low) / 2 / t_quantile(11)
     made = Difference(
         scores=(50 + value, 50.0),
-        low=low,
-        high=high,
-        p=0.5,
+        estimate=Estimate(value, Part(error**2, 11), (Part(0.0, 2), Part(0.0, 2))),
         units=12,
         seeds=(3, 3),
-        units_error=error,
-        noise=SeedNoise(error, 10),
         larger_is_better=True,
     )
     return replace(made, **changes)
 
 
-def judged(made: Difference, expects: str, *, margin=0.5, floors=()) -> Verdict:
+def judged(made: Difference, expects: str, *, margin=0.5, floors=(), alpha=0.05) -> Verdict:
     return judge(
         made,
+        alpha=alpha,
         expects=expects,
         margin=margin,
         floors=dict(floors),
@@ -43,14 +42,15 @@ def judged(made: Difference, expects: str, *, margin=0.5, floors=()) -> Verdict:
     ("low", "high", "more", "same"),
     [
         (0.6, 1.4, "holds", "does not hold"),
-        (0.2, 1.2, "holds", "does not hold"),  # sure, and the estimate of 0.7 matters
+        (0.2, 1.2, "holds", "cannot be told"),  # sure, and 0.7 matters, but 0.3 would not
         (0.2, 0.6, "holds", "cannot be told"),  # sure, but 0.4 may or may not matter
         (0.1, 0.3, "does not hold", "holds"),  # sure, and too small to matter
         (-0.2, 0.3, "does not hold", "holds"),
         (-0.2, 0.8, "cannot be told", "cannot be told"),
         (-0.8, 0.2, "does not hold", "cannot be told"),
         (-0.3, -0.1, "does not hold", "holds"),
-        (-1.4, -0.2, "does not hold", "does not hold"),
+        (-1.4, -0.2, "does not hold", "cannot be told"),
+        (-1.4, -0.6, "does not hold", "does not hold"),
         (-2.0, 4.0, "cannot be told", "cannot be told"),  # the estimate matters, but is not sure
     ],
 )
@@ -78,46 +78,31 @@ def test_the_sentences_say_why():
     assert judged(difference(-0.2, 0.3), "same").sentence == (
         "holds: the interval, -0.2 to 0.3, lies within ± 0.5"
     )
-    assert judged(difference(-1.4, -0.2), "same").sentence == (
-        "does not hold: worse by 0.8, interval -1.4 to -0.2, where 0.5 matters"
+    assert judged(difference(-1.4, -0.6), "same").sentence == (
+        "does not hold: worse by 1.0, interval -1.4 to -0.6, beyond the 0.5 that matters"
     )
 
 
-def test_the_numbers_are_those_that_make_the_interval_narrower_than_the_margin():
-    undecided = difference(-0.2, 0.8, units_error=0.2, noise=SeedNoise(0.2, 40))
+def test_what_would_tell_is_said():
+    undecided = difference(-0.2, 0.8)
     enough = needed(undecided, 0.25)
-    assert (enough.examples, enough.seeds) == (None, None)
+    assert 36 < enough.examples < 45 and enough.seeds is None  # as the seeds have no spread
     assert judged(undecided, "more").sentence == (
         "cannot be told: the interval, -0.2 to 0.8, holds both 0 and 0.5; "
+        f"about {enough.examples} sonnets would tell"
+    )
+    large = replace(undecided, units=20_212)
+    assert 63_000 < needed(large, 0.25).examples < 66_000
+    assert judged(large, "more").sentence.endswith("000 sonnets would tell")
+    seeds = Estimate(0.3, Part(0.0, 11), (Part(0.02, 2), Part(0.02, 2)))
+    assert (
+        "seeds of each arm would tell"
+        in judged(replace(undecided, estimate=seeds), "same").sentence
+    )
+    both = Estimate(0.3, Part(0.09, 11), (Part(0.09, 2), Part(0.09, 2)))
+    assert judged(replace(undecided, estimate=both), "same").sentence.endswith(
         "neither more sonnets nor more seeds alone would tell, both are needed"
     )
-    examples = replace(undecided, noise=SeedNoise(0.05, 40))
-    # 2.03 * 0.2 * root(12 / 36) is 0.234, and 2.02 * 0.05 * root(2 / 3) is 0.083: together 0.249.
-    assert needed(examples, 0.25) == (36, None)
-    assert judged(examples, "more").sentence.endswith("0.5; about 36 sonnets would tell")
-    seeds = replace(undecided, units_error=0.05)
-    assert needed(seeds, 0.25).examples is None
-    assert judged(seeds, "same").sentence == (
-        "cannot be told: the interval, -0.2 to 0.8, holds differences both smaller and larger "
-        f"than 0.5; about {needed(seeds, 0.2).seeds} seeds of each arm would tell"
-    )
-    either = replace(undecided, units_error=0.1, noise=SeedNoise(0.1, 40))
-    enough = needed(either, 0.25)
-    assert judged(either, "more").sentence.endswith(
-        f"about {enough.examples} sonnets or {enough.seeds} seeds of each arm would tell"
-    )
-
-
-def test_numbers_are_rounded_up_to_two_figures():
-    undecided = difference(-0.2, 0.8, units=20_212, units_error=0.25, noise=SeedNoise(0.0, 4))
-    assert 77_000 < needed(undecided, 0.25).examples < 78_000
-    assert judged(undecided, "more").sentence.endswith("about 78,000 sonnets would tell")
-
-
-def test_what_is_asked_for_is_more_than_what_there_is():
-    """Even where the parts' errors, by luck of the resamples, promise a narrower interval."""
-    lucky = difference(-0.1, 0.6, units_error=0.01, noise=SeedNoise(0.01, 4))
-    assert "about 13 sonnets or 4 seeds of each arm would tell" in judged(lucky, "same").sentence
 
 
 def test_a_floor_that_reaches_the_better_arm_forbids_every_verdict():
@@ -140,13 +125,41 @@ def test_floors_lie_above_where_smaller_is_better():
     assert verdict.word == "cannot be told" and "'untuned' (47.9)" in verdict.sentence
 
 
-def test_with_one_seed_everywhere_nothing_is_told():
-    unknown = SeedNoise(math.nan, 0)
-    for low, high in [(0.6, 1.4), (-0.2, 0.3), (-2.0, 4.0), (-1.4, -0.2)]:
-        for expects in ("more", "same"):
-            verdict = judged(difference(low, high, noise=unknown, seeds=(1, 1)), expects)
-            assert verdict.word == "cannot be told"
-            assert verdict.sentence.endswith("two seeds or more are needed")
+def test_with_fewer_than_three_seeds_nothing_is_told():
+    for seeds in ((1, 1), (2, 3), (3, 2)):
+        for low, high in [(0.6, 1.4), (-0.2, 0.3), (-2.0, 4.0), (-1.4, -0.2)]:
+            for expects in ("more", "same"):
+                verdict = judged(difference(low, high, seeds=seeds), expects)
+                assert verdict.word == "cannot be told"
+                assert verdict.sentence.endswith("3 of each or more are needed")
+
+
+@pytest.mark.parametrize("expects", ["more", "same"])
+@pytest.mark.parametrize("value", [-1.0, -0.4, 0.0, 0.2, 0.45, 0.6, 1.5])
+def test_the_least_alpha_that_decides_is_where_the_word_changes(value, expects):
+    made = difference(value - 0.7, value + 0.7)
+    p = decision_p(made, expects=expects, margin=0.5)
+    assert judged(made, expects, alpha=p * 1.01).word != "cannot be told"
+    assert judged(made, expects, alpha=p * 0.99).word == "cannot be told"
+
+
+def test_holms_levels_are_those_of_a_worked_example():
+    """p = 0.001, 0.02, 0.03, 0.2 at 0.05: only the first is below its level, 0.05 / 4."""
+    levels = holm_levels([0.2, 0.001, 0.03, 0.02])
+    assert levels == pytest.approx([0.05 / 3, 0.05 / 4, 0.05 / 3, 0.05 / 3])
+    assert holm_levels([0.01, 0.02, 0.04]) == pytest.approx([0.05 / 3, 0.05 / 2, 0.05])
+    assert holm_levels([]) == []
+
+
+def test_the_smallest_lead_that_a_design_tells_is_found_four_times_of_five():
+    made = difference(-1.0, 1.0)
+    found = 0
+    for trial in range(2000):
+        draw = np.random.default_rng([23, trial])
+        error = made.estimate.error
+        lead = draw.normal(smallest_told(made), error)
+        found += lead > t_quantile(11) * error * math.sqrt(draw.chisquare(11) / 11)
+    assert 0.76 < found / 2000 < 0.84
 
 
 def test_a_claim_is_more_or_same_by_a_margin_above_0():
@@ -172,8 +185,7 @@ def test_arms_that_differ_in_nothing_but_the_seed_are_not_called_different():
             right = ease + draw.normal(draw.normal(0.0, 0.07), 0.3, size=2000) > 0
             seeds.append(Metric(np.stack([right, np.ones(2000)], axis=1).astype(np.uint8), ratio))
         a, b = seeds[:3], seeds[3:]
-        noise = pooled_seed_noise([a, b])
-        made = compare(a, b, noise, draw)
+        made = compare(a, b)
         better = judged(made, "more", margin=1e-9).word == "holds"
         different = judged(made, "same", margin=1e-9).word == "does not hold"
         assert different or not better

@@ -86,6 +86,10 @@ BOUNDS = {
     "batch_tokens": COUNT,
     "learning_rate": RATE,
     "warmup": Bounds(0, 1_000_000_000),
+    # simulated studies
+    "trials": COUNT,
+    "n_seeds": Bounds(2, 1_000),
+    "n_units": Bounds(2, 10_000_000),
     # the benchmarks
     "steps": COUNT,
     "rounds": COUNT,

@@ -39,6 +39,7 @@ class Claim:
     b: str
     metric: str  # of the task, or SECONDS
     expects: Literal["more", "same"]
+    primary: bool = False  # one of the few that are fixed before the runs; others are exploratory
 
 
 def scores_of(task: Task) -> dict[str, Score]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.run.environment import environment
 from experiments.study.arms import Study
 from experiments.study.document import Block, Heading, Paragraph, write_document
-from experiments.study.report import HOW_TO_READ, report_study, seed_noise
-from experiments.study.results import load_results
+from experiments.study.judging import Case, cases_of, verdicts_on
+from experiments.study.report import HOW_TO_READ, claims_table, report_study
+from experiments.study.results import ArmResult, load_results
+from tasks import Task
 
 
 def write_full_report(
@@ -18,12 +21,18 @@ def write_full_report(
     `plan` holds the studies of each task and model, whose runs must be done; `tuning` says how
     their learning rates were found, and is empty where they are the defaults.
     """
+    reported = [part for studies in filter(None, plan) for part in _read(studies)]
+    # All together, as the primary claims of all studies are one family.
+    verdicts = iter(verdicts_on([case for part in reported for case in part.cases]))
     claims: list[Block] = []
     sections: list[Block] = []
-    for studies in filter(None, plan):
-        its_claims, its_sections = _report(studies, out)
-        claims += its_claims
-        sections += its_sections
+    for study, task, results, cases in reported:
+        heading = Heading(f"{study.title}: {study.task}, {study.model}", 3)
+        folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
+        sections += report_study(study, results, task, folder)
+        if cases:
+            its_verdicts = [next(verdicts) for _ in cases]
+            claims += [heading, claims_table(cases, its_verdicts, results)]
     blocks = [
         Paragraph(HOW_TO_READ),
         Heading("The paper's claims"),
@@ -38,25 +47,23 @@ def write_full_report(
     print(f"report: {out}/report.md and report.html")
 
 
-def _report(studies: Sequence[Study], out: Path) -> tuple[list[Block], list[Block]]:
-    """Return the claims and the sections of studies of one task and model."""
+class _Part(NamedTuple):
+    """A study that is done."""
+
+    study: Study
+    task: Task
+    results: list[ArmResult]
+    cases: list[Case]
+
+
+def _read(studies: Sequence[Study]) -> list[_Part]:
+    """Return what studies of one task and model found."""
     task = studies[0].read_task()
-    results = [load_results(study, task) for study in studies]
-    arms = {
-        tuple(run.folder for run in arm.runs): arm  # an arm that two studies share, once
-        for of_study in results
-        for arm in of_study
-    }
-    noise = seed_noise(arms.values(), task)
-    claims: list[Block] = []
-    sections: list[Block] = []
-    for study, of_study in zip(studies, results):
-        folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
-        table, section = report_study(study, of_study, task, folder, noise=noise)
-        if table:
-            claims += [Heading(f"{study.title}: {study.task}, {study.model}", 3), *table]
-        sections += section
-    return claims, sections
+    found = [load_results(study, task) for study in studies]
+    return [
+        _Part(study, task, results, cases_of(study, results, task))
+        for study, results in zip(studies, found)
+    ]
 
 
 def _where() -> str:

@@ -1,27 +1,73 @@
-"""How sure a score is, and how sure the difference of two arms: examples and seeds both count."""
+"""How sure a score is, and how sure the difference of two arms: examples and seeds both count.
+
+An arm is a method with S seeds, all scored on the same G units. Its score is the mean over them.
+Another draw of units would move it, and so would other seeds. Let V be the variance of a difference
+that the units make for the seeds at hand, by the jackknife, and s_a, s_b the arms' own standard
+deviations over their seeds. Both count what a seed does to single units, which is taken out of V:
+
+    variance = (V - interaction) + s_a^2 / S_a + s_b^2 / S_b
+
+Arms keep their own spreads: one may move ten times as far as another. The interval is Student's t
+with the degrees of freedom of Welch and Satterthwaite (1947). `experiments.coverage` shows how
+often such intervals cover the truth: 93 to 97 % from three seeds on. Two leave each spread to one
+degree of freedom, and one leaves it unknown.
+"""
 
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.run.bootstrap import RESAMPLES, middle, resampled_scores
+from experiments.study.student import t_quantile, t_tail
 from tasks.base import Metric
 
+ENOUGH_SEEDS = 3  # in each arm, for intervals that cover what they should
 
-class SeedNoise(NamedTuple):
-    """How far another seed moves the score of an arm."""
 
-    sd: float  # in the metric's units; nan where nothing is known
-    degrees_of_freedom: int  # 0 where no arm ran with two seeds
+class Part(NamedTuple):
+    """A part of the variance of an estimate, and how well it is known."""
 
-    def error(self, seeds: Sequence[int]) -> float:
-        """Return the standard error of a mean over S seeds, or of the difference of two such."""
-        return self.sd * math.sqrt(sum(1 / S for S in seeds))
+    variance: float
+    degrees: int  # of freedom
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score or a difference, with what other units and other seeds might have given."""
+
+    value: float
+    units: Part
+    seeds: tuple[Part, ...]  # one for each arm with more than one seed
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return math.sqrt(sum(part.variance for part in (self.units, *self.seeds)))
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the error, between those of its parts."""
+        parts = [part for part in (self.units, *self.seeds) if part.variance]
+        spread = sum(part.variance**2 / part.degrees for part in parts)
+        return self.error**4 / spread if spread else float(self.units.degrees)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval that covers the truth in a share `level` of such studies."""
+        half = t_quantile(self.degrees, level) * self.error
+        return self.value - half, self.value + half
+
+    def p_above(self, bound: float) -> float:
+        """Return how likely an estimate this high is, or a higher one, where the truth is `bound`.
+
+        A small p is what speaks for a truth above the bound.
+        """
+        if not self.error:
+            return 0.5 * (1 - np.sign(self.value - bound))
+        return t_tail((self.value - bound) / self.error, self.degrees)
 
 
 @dataclass(frozen=True)
@@ -29,28 +75,31 @@ class Difference:
     """The score of arm a minus that of arm b, each the mean over the arm's seeds."""
 
     scores: tuple[float, float]
-    low: float  # the 95 % interval of the difference
-    high: float
-    p: float  # two-sided: the share of replicates on the rarer side of 0, doubled
+    estimate: Estimate
     units: int
     seeds: tuple[int, int]
-    units_error: float  # the standard error that the choice of units makes
-    noise: SeedNoise
     larger_is_better: bool
 
     @property
     def value(self) -> float:
-        return self.scores[0] - self.scores[1]
+        return self.estimate.value
 
     @property
-    def seeds_known(self) -> bool:
-        """Whether the interval speaks of other seeds too, and not of other units alone."""
-        return self.noise.degrees_of_freedom > 0
+    def lead(self) -> Estimate:
+        """The estimate of a's lead over b: turned round where smaller is better."""
+        if self.larger_is_better:
+            return self.estimate
+        return Estimate(-self.estimate.value, self.estimate.units, self.estimate.seeds)
 
     @property
-    def seeds_error(self) -> float:
-        """The standard error that the choice of seeds makes; nan where nothing is known."""
-        return self.noise.error(self.seeds)
+    def enough_seeds(self) -> bool:
+        """Whether the interval covers the truth as often as it says."""
+        return min(self.seeds) >= ENOUGH_SEEDS
+
+    @property
+    def p(self) -> float:
+        """How likely a difference this large is, either way, where there is none."""
+        return min(1.0, 2 * min(self.lead.p_above(0.0), 1 - self.lead.p_above(0.0)))
 
 
 class Needed(NamedTuple):
@@ -60,11 +109,41 @@ class Needed(NamedTuple):
     seeds: int | None
 
 
+def arm_estimate(metrics: Sequence[Metric]) -> Estimate:
+    """Return an arm's score over S seeds; of one seed, the estimate speaks of the units alone."""
+    _check(metrics)
+    return _estimate([(1, metrics)])
+
+
+def compare(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
+    """Return the difference of two arms, S_a seeds against S_b on the same units.
+
+    Seeds that two arms share count as independent. NaN is nowhere handled: a score that is not a
+    number makes the interval NaN. Raises ValueError for an arm without seeds, for unequal units,
+    for fewer than two units.
+    """
+    _check(a, b)
+    return _difference(a, b, _estimate([(1, a), (-1, b)]))
+
+
+def compare_by_seed(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
+    """Return the difference of two arms whose seeds belong together, one of a's to one of b's.
+
+    So it is with a run and its own reference, the same policy some epochs before: what the seed has
+    done to both cancels, and the spread over seeds is that of the S differences. Errors as for
+    `compare`, and ValueError for arms with different numbers of seeds.
+    """
+    _check(a, b)
+    if len(a) != len(b):
+        raise ValueError(f"got {len(a)} and {len(b)} seeds; expected pairs of them")
+    return _difference(a, b, _estimate([(1, [paired_difference(*both) for both in zip(a, b)])]))
+
+
 def paired_difference(metric: Metric, baseline: Metric) -> Metric:
     """Return the score of `metric` minus that of `baseline`, on the same units, as a metric itself.
 
-    Its bootstrap interval draws a unit for both sides at once. What makes a sonnet hard for both
-    then cancels, so the interval of a difference is often narrower than either side's own.
+    What makes a sonnet hard for both then cancels, so the interval of a difference is often
+    narrower than either side's own.
     """
     K = metric.statistics.shape[1]
     return Metric(
@@ -74,146 +153,78 @@ def paired_difference(metric: Metric, baseline: Metric) -> Metric:
     )
 
 
-def seed_mean(metrics: Sequence[Metric]) -> Metric:
-    """Return the mean score of an arm's S seeds on the same units, as a metric itself."""
-    ends = np.cumsum([metric.statistics.shape[1] for metric in metrics])
-
-    def score(sums: np.ndarray) -> np.ndarray:  # (..., S * K) -> (...)
-        parts = np.split(sums, ends[:-1], axis=-1)
-        return np.mean([metric.score(part) for metric, part in zip(metrics, parts)], axis=0)
-
-    addends = [metric.statistics for metric in metrics]
-    statistics = np.concatenate(addends, axis=1, dtype=float)  # (units, S * K)
-    return Metric(statistics, score, metrics[0].larger_is_better)
-
-
-def pooled_seed_noise(arms: Iterable[Sequence[Metric]]) -> SeedNoise:
-    """Return the standard deviation of the score over seeds, pooled over the arms with two or more.
-
-    Three seeds of one arm say little (2 degrees of freedom); those of ten arms, if alike, much.
-    """
-    scores = [np.array([metric.value for metric in arm]) for arm in arms if len(arm) > 1]
-    degrees = sum(len(arm) - 1 for arm in scores)
-    if degrees == 0:
-        return SeedNoise(math.nan, 0)
-    squares = sum(float(np.square(arm - arm.mean()).sum()) for arm in scores)
-    return SeedNoise(math.sqrt(squares / degrees), degrees)
-
-
-def arm_interval(
-    metrics: Sequence[Metric], noise: SeedNoise, generator: np.random.Generator
-) -> tuple[float, float]:
-    """Return the 95 % interval of an arm's score, over units and seeds: `compare` for one arm."""
-    _check(metrics)
-    replicates, _ = _replicates(seed_mean(metrics), noise, (len(metrics),), generator)
-    return middle(replicates)
-
-
-def compare(
-    a: Sequence[Metric], b: Sequence[Metric], noise: SeedNoise, generator: np.random.Generator
-) -> Difference:
-    """Return the difference of two arms, S_a seeds against S_b on the same units.
-
-    A paired bootstrap over units, with the seeds as the outer level. A replicate draws units with
-    replacement, the same for every seed of both arms, and adds what other seeds might change:
-    sd * sqrt(1 / S_a + 1 / S_b) times a draw of Student's t (1908) with the degrees of freedom of
-    `noise`. Drawing among three seeds instead would cover far too little: their spread around
-    their own mean is too small, often by much. A t draw is a normal draw over an uncertain
-    deviation, hence right for few seeds; so is the units' part made right for twelve sonnets.
-
-    The interval errs on the wide side: seeds that differ on single examples widen both parts, and
-    seeds that two arms share count as independent. Without degrees of freedom it speaks of the
-    units alone (`seeds_known` is False). NaN is nowhere handled: a score that is not a number, in
-    any resample, makes the interval NaN.
-
-    Raises ValueError for an arm without seeds, for unequal units, for fewer than two units.
-    """
-    _check(a, b)
-    first, second = seed_mean(a), seed_mean(b)
-    seeds = (len(a), len(b))
-    replicates, units_error = _replicates(paired_difference(first, second), noise, seeds, generator)
-    rarer = min((replicates <= 0).sum(), (replicates >= 0).sum())
-    low, high = middle(replicates)
-    return Difference(
-        scores=(first.value, second.value),
-        low=low,
-        high=high,
-        # The estimate itself counts as a replicate: no finite number of draws makes p zero.
-        p=min(1.0, 2 * (int(rarer) + 1) / (RESAMPLES + 1)),
-        units=len(first.statistics),
-        seeds=seeds,
-        units_error=units_error,
-        noise=noise,
-        larger_is_better=first.larger_is_better,
-    )
-
-
 def needed(difference: Difference, effect: float) -> Needed:
     """Return what would bring the interval's half-width below `effect` (in the metric's units).
 
     Either more examples with today's seeds, or more seeds of both arms with today's examples;
-    today's numbers where the interval is narrow enough. The half-width is the root of the summed
-    squares of t * standard error of the two parts, which is a little wide where both count.
+    today's numbers where the interval is narrow enough.
     """
-    if (difference.high - difference.low) / 2 < effect:
-        return Needed(difference.units, min(difference.seeds) if difference.seeds_known else None)
+    estimate = difference.estimate
 
-    def units_part(n: int) -> float:
-        return t_quantile(n - 1) * difference.units_error * math.sqrt(difference.units / n)
+    def half_width(units: int, seeds: int) -> float:
+        variance = estimate.units.variance * difference.units / units
+        parts = [_with_seeds(part, max(seeds, part.degrees + 1)) for part in estimate.seeds]
+        return Estimate(0.0, Part(variance, units - 1), tuple(parts)).interval()[1]
 
-    def seeds_part(least: int) -> float:
-        if not difference.seeds_known:
-            return 0.0
-        seeds = [max(least, S) for S in difference.seeds]
-        # Each run that is added to the study also adds a degree of freedom.
-        degrees = difference.noise.degrees_of_freedom + sum(seeds) - sum(difference.seeds)
-        return t_quantile(degrees) * difference.noise.error(seeds)
-
-    units_now, seeds_now = units_part(difference.units), seeds_part(1)
+    fewest = min(difference.seeds)
     return Needed(
-        _least_above(difference.units, lambda n: math.hypot(units_part(n), seeds_now) < effect)
-        if seeds_now < effect
-        else None,
-        _least_above(min(difference.seeds), lambda S: math.hypot(units_now, seeds_part(S)) < effect)
-        if units_now < effect and difference.seeds_known
+        _least(difference.units, lambda units: half_width(units, 1) < effect),
+        _least(fewest, lambda seeds: half_width(difference.units, seeds) < effect)
+        if fewest > 1
         else None,
     )
 
 
-def t_quantile(degrees_of_freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t: 12.71, 4.30, 3.18, ... towards 1.96.
-
-    Its density is proportional to cos(angle)^(df - 1) in angle = arctan(t / sqrt(df)).
-    """
-    degrees = min(degrees_of_freedom, 10_000)  # where the t is the normal, to 0.0003
-    angle = np.linspace(0, np.pi / 2, 10_001)
-    density = np.cos(angle) ** (degrees - 1)
-    mass = np.cumsum(density) - (density + density[0]) / 2  # the trapezoid rule
-    return math.sqrt(degrees) * math.tan(np.interp(0.95 * mass[-1], mass, angle))
+def _difference(a: Sequence[Metric], b: Sequence[Metric], estimate: Estimate) -> Difference:
+    scores = tuple(float(np.mean([metric.value for metric in arm])) for arm in (a, b))
+    first = a[0]
+    return Difference(
+        scores, estimate, len(first.statistics), (len(a), len(b)), first.larger_is_better
+    )
 
 
-def _replicates(
-    metric: Metric, noise: SeedNoise, seeds: tuple[int, ...], generator: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """Return what other units and seeds might have given (RESAMPLES,), and the units' error."""
-    units = len(metric.statistics)
-    deviations = resampled_scores(metric, generator) - metric.value
-    # n draws among n units spread as if their mean were known, which is too little by (n - 1) / n;
-    # a chi-square in the place of n - 1 makes a t draw of what is nearly a normal one.
-    scale = np.sqrt(units / generator.chisquare(units - 1, size=RESAMPLES))
-    replicates = metric.value + scale * deviations
-    if noise.degrees_of_freedom:
-        draws = generator.standard_t(noise.degrees_of_freedom, size=RESAMPLES)
-        replicates += noise.error(seeds) * draws
-    return replicates, float(deviations.std() * math.sqrt(units / (units - 1)))
+def _estimate(arms: Sequence[tuple[int, Sequence[Metric]]]) -> Estimate:
+    """Return the signed sum of the arms' scores, with its variance; see the module."""
+    value, without_unit, interaction, parts = 0.0, 0.0, 0.0, []
+    for sign, metrics in arms:
+        scores = np.array([metric.value for metric in metrics])  # (S,)
+        jackknifed = np.stack([_leave_one_out(metric) for metric in metrics])  # (S, G)
+        mean = jackknifed.mean(axis=0)
+        value, without_unit = value + sign * scores.mean(), without_unit + sign * mean
+        if (S := len(metrics)) > 1:
+            own = _jackknife_variance(jackknifed - mean).sum() / (S - 1)
+            interaction += own / S
+            parts.append(Part(float(scores.var(ddof=1)) / S, S - 1))
+    G = len(without_unit)
+    variance = max(0.0, float(_jackknife_variance(without_unit)) - float(interaction))
+    return Estimate(float(value), Part(variance, G - 1), tuple(parts))
 
 
-def _least_above(number: int, enough: Callable[[int], bool]) -> int:
-    """Return the least whole number above `number` that is enough: by doubling, then by halving."""
-    low, high = number, number + 1
+def _leave_one_out(metric: Metric) -> np.ndarray:
+    """Return the scores without each of the G units in turn: (G,)."""
+    addends = metric.statistics.astype(float)  # (G, K)
+    return metric.score(addends.sum(axis=0) - addends)
+
+
+def _jackknife_variance(without_one: np.ndarray) -> np.ndarray:
+    """Return the variance of a score by its values without each unit: (..., G) -> (...)."""
+    G = without_one.shape[-1]
+    return (G - 1) * without_one.var(axis=-1)
+
+
+def _with_seeds(part: Part, seeds: int) -> Part:
+    """Return what the spread over seeds would contribute with another number of them."""
+    return Part(part.variance * (part.degrees + 1) / seeds, seeds - 1)
+
+
+def _least(number: int, enough: Callable[[int], bool]) -> int | None:
+    """Return the least whole number from `number` on that is enough, to a hundredth; else None."""
+    low, high = number - 1, number
     while not enough(high):
+        if high > 1_000 * number:
+            return None
         low, high = high, 2 * high
-    while high - low > 1:
+    while high - low > max(1, high // 100):
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high

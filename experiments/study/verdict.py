@@ -1,11 +1,12 @@
-"""From an interval to words: does a claim hold, and if that cannot be told, what would tell."""
+"""From an estimate to words: does a claim hold, and if that cannot be told, what would tell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from experiments.study.statistics import Difference, needed
+from experiments.study.statistics import ENOUGH_SEEDS, Difference, needed
 
 Expectation = Literal["more", "same"]
+ALPHA = 0.05
 
 
 class Verdict(NamedTuple):
@@ -21,87 +22,108 @@ def judge(
     floors: Mapping[str, float],
     unit: str,
     show: Callable[[float], str],
+    alpha: float = ALPHA,
 ) -> Verdict:
-    """Return whether arm a is better than b ("more"), or as good ("same"), by the 95 % interval.
+    """Return whether arm a is better than b ("more"), or as good ("same"), by an interval.
 
-    `margin` > 0 is the smallest difference that matters, in the metric's units. `floors` are what
-    no learning scores on this metric, name -> value; `unit` names the examples ("sonnets"); `show`
-    writes scores and differences. Below, the interval is that of a's lead over b in the metric's
-    good direction. The first rule that applies decides:
+    The interval is that of a's lead over b in the metric's good direction, and leaves out a share
+    `alpha`. `margin` > 0 is the smallest difference that matters, in the metric's units. `floors`
+    are what no learning scores on this metric, name -> value; `unit` names the examples
+    ("sonnets"); `show` writes scores and differences. The first rule that applies decides:
 
     - A floor reaches the better arm's score: cannot be told, whatever the interval.
-    - No arm has two seeds: cannot be told, since the interval leaves the seeds out.
-    - "more" does not hold if the interval lies below the margin: a is worse, or its lead is too
-      small to matter, even where it is sure. It holds if the interval lies above 0.
-    - "same" holds if the interval lies within -margin and margin. It does not hold if the interval
-      excludes 0 and the lead itself reaches -margin or margin.
+    - An arm has fewer than three seeds: cannot be told, as its spread is not known well enough.
+    - "more" holds if the interval lies above 0. It does not hold if the interval lies below the
+      margin: a is worse, or its lead is too small to matter.
+    - "same" holds if the interval lies within -margin and margin, and does not hold if it lies
+      wholly outside.
     - Else it cannot be told.
 
-    "more" and "same" thus never hold both. Raises ValueError for another expectation and for a
-    margin that is not above 0.
+    Where a lead is sure and too small to matter, "more" does not hold. Each word is thus wrong in
+    at most a share `alpha` of studies. Raises ValueError for another expectation and for a margin
+    that is not above 0.
     """
+    _check(expects, margin)
+    if obstacle := _floor_reached(difference, floors, show) or _too_few_seeds(difference):
+        return _verdict("cannot be told", obstacle)
+    low, high = difference.lead.interval(1 - alpha)
+    interval = f"{show(low)} to {show(high)}"
+    lead = f"{_lead(difference, show)}, interval {interval}"
+    if expects == "more":
+        if high < 0:
+            return _verdict("does not hold", lead)
+        if high < margin:
+            reason = f"lies below {show(margin)}, the smallest difference that matters"
+            return _verdict("does not hold", f"the lead's interval, {interval}, {reason}")
+        if low > 0:
+            return _verdict("holds", lead)
+        reason = f"the interval, {interval}, holds both 0 and {show(margin)}"
+    else:
+        if -margin < low and high < margin:
+            return _verdict("holds", f"the interval, {interval}, lies within ± {show(margin)}")
+        if low >= margin or high <= -margin:
+            return _verdict("does not hold", f"{lead}, beyond the {show(margin)} that matters")
+        reason = f"the interval, {interval}, holds differences on both sides of {show(margin)}"
+    return _verdict("cannot be told", f"{reason}; {_remedy(difference, margin, expects, unit)}")
+
+
+def decision_p(difference: Difference, *, expects: Expectation, margin: float) -> float:
+    """Return the least alpha at which the interval decides a claim, as `judge` reads it."""
+    _check(expects, margin)
+    lead = difference.lead
+    if expects == "more":
+        return 2 * min(lead.p_above(0.0), 1 - lead.p_above(margin))
+    above, below = lead.p_above(margin), 1 - lead.p_above(-margin)
+    within = max(1 - above, 1 - below)
+    return 2 * min(within, above, below)
+
+
+def holm_levels(ps: Sequence[float], alpha: float = ALPHA) -> list[float]:
+    """Return the alpha at which each of m claims is judged, so that all are right together.
+
+    Holm (1979): the smallest p is held against alpha / m, the next against alpha / (m - 1), and so
+    on until one is not below; that one and all after it are judged at its level. In a share
+    1 - alpha of studies no verdict on any of the claims is wrong.
+    """
+    levels = [0.0] * len(ps)
+    level, stopped = alpha, False
+    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        if not stopped:
+            level = alpha / (len(ps) - rank)
+            stopped = not ps[index] < level
+        levels[index] = level
+    return levels
+
+
+def smallest_told(difference: Difference, alpha: float = ALPHA) -> float:
+    """Return the smallest lead that such a design finds in four studies of five.
+
+    It is what lies a half-interval and, for the power of 80 %, 0.84 standard errors above 0.
+    """
+    low, high = difference.estimate.interval(1 - alpha)
+    return (high - low) / 2 + 0.84 * difference.estimate.error
+
+
+def _check(expects: str, margin: float) -> None:
     if expects not in ("more", "same"):
         raise ValueError(f"a claim expects {expects!r}; expected 'more' or 'same'")
     if not margin > 0:
         raise ValueError(f"the margin is {margin}; expected a number above 0")
-    obstacle = _floor_reached(difference, floors, show)
-    if not obstacle and not difference.seeds_known:
-        obstacle = (
-            "every arm has one seed, so what another seed changes is not known; "
-            "two seeds or more are needed"
-        )
-    if obstacle:
-        return _verdict("cannot be told", obstacle)
-    rule = _judge_more if expects == "more" else _judge_same
-    return rule(difference, margin, unit, show)
-
-
-def _judge_more(
-    difference: Difference, margin: float, unit: str, show: Callable[[float], str]
-) -> Verdict:
-    low, high = _lead_interval(difference)
-    interval = f"{show(low)} to {show(high)}"
-    if high < 0:
-        return _verdict("does not hold", f"{_lead(difference, show)}, interval {interval}")
-    if high < margin:
-        return _verdict(
-            "does not hold",
-            f"the lead's interval, {interval}, lies below {show(margin)}, "
-            "the smallest difference that matters",
-        )
-    if low > 0:
-        return _verdict("holds", f"{_lead(difference, show)}, interval {interval}")
-    # An interval narrower than the margin cannot hold both 0 and the margin.
-    remedy = _remedy(difference, margin / 2, unit)
-    return _verdict(
-        "cannot be told", f"the interval, {interval}, holds both 0 and {show(margin)}; {remedy}"
-    )
-
-
-def _judge_same(
-    difference: Difference, margin: float, unit: str, show: Callable[[float], str]
-) -> Verdict:
-    low, high = _lead_interval(difference)
-    interval = f"{show(low)} to {show(high)}"
-    size = abs(difference.value)
-    if -margin < low and high < margin:
-        return _verdict("holds", f"the interval, {interval}, lies within ± {show(margin)}")
-    if size >= margin and not low <= 0 <= high:
-        return _verdict(
-            "does not hold",
-            f"{_lead(difference, show)}, interval {interval}, where {show(margin)} matters",
-        )
-    # As for "more"; an estimate just below the margin takes more, to set it apart from the margin.
-    effect = margin / 2 if size >= margin else min(margin / 2, margin - size)
-    return _verdict(
-        "cannot be told",
-        f"the interval, {interval}, holds differences both smaller and larger than "
-        f"{show(margin)}; {_remedy(difference, effect, unit)}",
-    )
 
 
 def _verdict(word: str, reason: str) -> Verdict:
     return Verdict(word, f"{word}: {reason}")
+
+
+def _too_few_seeds(difference: Difference) -> str | None:
+    """Return, in a sentence, that an arm's spread over seeds is not known."""
+    if difference.enough_seeds:
+        return None
+    a, b = difference.seeds
+    return (
+        f"the arms have {a} and {b} seeds, which say too little of what another seed changes; "
+        f"{ENOUGH_SEEDS} of each or more are needed"
+    )
 
 
 def _floor_reached(
@@ -121,21 +143,21 @@ def _floor_reached(
     )
 
 
-def _lead_interval(difference: Difference) -> tuple[float, float]:
-    """Return the interval of a's lead: turned round where smaller is better."""
-    if difference.larger_is_better:
-        return difference.low, difference.high
-    return -difference.high, -difference.low
-
-
 def _lead(difference: Difference, show: Callable[[float], str]) -> str:
-    better = (difference.value > 0) == difference.larger_is_better
-    return f"{'better' if better else 'worse'} by {show(abs(difference.value))}"
+    lead = difference.lead.value
+    return f"{'better' if lead > 0 else 'worse'} by {show(abs(lead))}"
 
 
-def _remedy(difference: Difference, effect: float, unit: str) -> str:
-    """Return what would bring the half-width below `effect`, rounded up to two figures."""
-    more = needed(difference, min(effect, (difference.high - difference.low) / 2))
+def _remedy(difference: Difference, margin: float, expects: Expectation, unit: str) -> str:
+    """Return what would make the interval narrow enough to decide, rounded up to two figures.
+
+    One narrower than the margin cannot hold both 0 and the margin; to tell on which side of the
+    margin a lead lies, it takes one that is narrower than their distance.
+    """
+    distance = abs(abs(difference.value) - margin)
+    effect = margin / 2 if expects == "more" else max(distance, margin / 10)
+    low, high = difference.estimate.interval()
+    more = needed(difference, min(effect, (high - low) / 2))
     ways = []
     if more.examples is not None:
         ways.append(f"{_two_figures(more.examples):,} {unit}")

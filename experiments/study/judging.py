@@ -1,0 +1,62 @@
+"""The claims of studies, and what their runs say of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from experiments.study.arms import Study
+from experiments.study.claims import Claim, scores_of
+from experiments.study.results import ArmResult
+from experiments.study.statistics import Difference, compare
+from experiments.study.verdict import ALPHA, Verdict, decision_p, holm_levels, judge
+from tasks import Score, Task
+
+
+class Case(NamedTuple):
+    """A claim with the difference that speaks to it."""
+
+    claim: Claim
+    difference: Difference
+    margin: float  # in the metric's units
+    floors: dict[str, float]
+    score: Score
+    unit: str  # what is scored one by one
+
+
+def cases_of(study: Study, results: Sequence[ArmResult], task: Task) -> list[Case]:
+    """Return the study's claims, each with the difference of its two arms."""
+    arms = {result.name: result for result in results}
+    floors = results[0].runs[0].record["floors"]
+    cases = []
+    for claim in study.claims():
+        score = scores_of(task)[claim.metric]
+        difference = compare(*(arms[name].metrics(claim.metric) for name in (claim.a, claim.b)))
+        margin = score.margin * (difference.scores[1] if score.relative else 1.0)
+        its_floors = {name: f[claim.metric] for name, f in floors.items() if claim.metric in f}
+        cases.append(Case(claim, difference, margin, its_floors, score, score.unit or task.unit))
+    return cases
+
+
+def verdicts_on(cases: Sequence[Case]) -> list[Verdict]:
+    """Return the verdict on each claim, the primary ones corrected for their number by Holm."""
+    primary = [i for i, case in enumerate(cases) if case.claim.primary]
+    levels = dict(zip(primary, holm_levels([_decision_p(cases[i]) for i in primary])))
+    return [_judge(case, levels.get(i, ALPHA)) for i, case in enumerate(cases)]
+
+
+def _decision_p(case: Case) -> float:
+    """Return the least alpha that decides a claim; 1 where nothing would."""
+    if _judge(case, 1.0).word == "cannot be told":
+        return 1.0
+    return decision_p(case.difference, expects=case.claim.expects, margin=case.margin)
+
+
+def _judge(case: Case, alpha: float) -> Verdict:
+    return judge(
+        case.difference,
+        expects=case.claim.expects,
+        margin=case.margin,
+        floors=case.floors,
+        unit=case.unit,
+        show=case.score.show,
+        alpha=alpha,
+    )
