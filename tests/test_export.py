@@ -188,6 +188,7 @@ def test_the_card_says_what_the_record_says(lora_run, small_model):
     assert "dev, majority class" in card and "| test" not in card
     last = model_card(lora_run, "last", "native", ParaphraseTask)
     assert "policy called last, that of epoch 2." in last and "chosen by" not in last
+    assert "(LoRA adapters of rank 8, merged since)" in last
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def model_card(
         [
             _front_matter(policy.config, format),
             f"# {run.resolve().name}, {which}\n",
-            _training(policy),
+            _training(policy, merged=format != "peft"),
             "## Scores\n",
             _scores(policy),
             "## Use\n",
@@ -99,11 +99,12 @@ def _front_matter(config: Config, format: str) -> str:
     return "\n".join(["---", *(f"{k}: {json.dumps(v)}" for k, v in fields.items()), "---", ""])
 
 
-def _training(policy: Policy) -> str:
+def _training(policy: Policy, *, merged: bool) -> str:
     """What was trained on what, and which of its policies this is."""
     config, record = policy.config, policy.record
-    adapted = config.parameterization == "lora"
-    moved = f"LoRA adapters of rank {config.lora.rank}" if adapted else "all weights"
+    moved = "all weights"
+    if config.parameterization == "lora":
+        moved = f"LoRA adapters of rank {config.lora.rank}" + ", merged since" * merged
     k, phases = config.switch_epoch, []
     if k > 0:
         phases.append(f"SFT in {_epochs(1, k)}")
