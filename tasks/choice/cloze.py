@@ -62,6 +62,8 @@ class ClozeTask(Task):
             # A token has a byte at the least, so that the others fit.
             examples = self.examples(split)
             long = [e for e in examples if len("".join(e).encode()) > n_positions]
+            if not long:
+                continue
             found = tokenise(long, tokenizer, n_positions=n_positions, end_of_text=self.end_of_text)
             if found.truncated:
                 self.note(
