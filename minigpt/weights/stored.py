@@ -34,21 +34,25 @@ def build(
 ) -> GPT:
     """Make the GPT whose weights are stored; raises InputError unless they fit it exactly.
 
-    The shapes in the file are compared before anything is read or made in the configuration's size.
+    The shapes in the file are compared before anything is read or made in the configuration's size,
+    and memory has to be there for all of it before the file is read to its end.
     """
     check_fit(stored)
-    stored.verify()
     model = empty_model(replace(stored.config, dropout=dropout))
     turned = linear_weights(model) if stored.transposed else set()
-    state = {}
-    for name, parameter in model.state_dict().items():
+    # Copies, since what is read may be a read-only view of the file.
+    with reading(stored.path, "a file that memory can hold"):
+        state = {
+            name: torch.empty(parameter.shape, dtype=dtype, device=device)
+            for name, parameter in model.state_dict().items()
+        }
+    stored.verify()
+    for name, copy in state.items():
         tensor = stored.read(stored.name_of(name))
         if not tensor.is_floating_point():
             raise InputError(f"{name} in {stored.path} holds {tensor.dtype}, expected floats")
-        # A copy, since what was read may be a read-only view of the file.
         with reading(stored.path, "a file that memory can hold"):
-            state[name] = torch.empty(parameter.shape, dtype=dtype, device=device)
-            state[name].copy_(tensor.T if name in turned else tensor)
+            copy.copy_(tensor.T if name in turned else tensor)
     model.load_state_dict(state, assign=True)
     model.companions = dict(stored.companions)
     return model
