@@ -106,6 +106,34 @@ def test_every_command_has_a_script_which_can_be_loaded():
         assert main.__module__ == value.split(":")[0]
 
 
+COMMANDS = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize(
+    "command, number, code",
+    [
+        ("handoff", signal.SIGTERM, 143),
+        ("handoff", signal.SIGHUP, 129),
+        *((command, signal.SIGINT, 130) for command in COMMANDS),
+    ],
+)
+def test_a_signal_during_the_imports_ends_in_one_line(command, number, code, tmp_path):
+    slow = "import time; print('importing', flush=True); time.sleep(60)"
+    (tmp_path / "torch.py").write_text(slow)
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"experiments.{command}"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (code, "interrupted; nothing was begun\n")
+
+
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

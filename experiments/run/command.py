@@ -10,6 +10,7 @@ import tyro
 
 from experiments.run.interruption import Interruption, signal_of, signals_interrupt
 from experiments.run.memory import keep_freed_memory
+from experiments.run.starting import imports_are_done
 from minigpt.errors import InputError
 
 Config = TypeVar("Config")
@@ -38,6 +39,7 @@ def command_line(
     keep_freed_memory()
     _never_fail_to_print()
     try:
+        imports_are_done()
         with signals_interrupt():
             return run(parse(argv) if parse else tyro.cli(config, args=argv))
     except InputError as error:
