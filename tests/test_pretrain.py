@@ -34,6 +34,7 @@ def config(corpus, out, **options):
             "batch_tokens": 256,
             "warmup": 2,
             "device": "cpu",
+            "precision": "fp32",  # ten times as fast as bf16 on a processor without it
             **options,
         },
     )
