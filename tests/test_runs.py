@@ -1,13 +1,18 @@
 """The record of a run: what is logged is written in time, and what went wrong is told."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.run import folder
+from experiments.run.environment import environment
 from experiments.run.evaluation import evaluations
 from experiments.run.folder import LINES, RunFolder, open_run
+from experiments.run.interruption import Interruption
 from experiments.run.result import Result
 from minigpt.errors import InputError
 from tasks.sonnet.task import SonnetTask
@@ -118,3 +123,67 @@ def test_what_a_notebook_shows_of_a_result_is_one_short_line(tmp_path):
     floors = {"floor": {"chrf": 1.0}}
     shown = repr(Result(tmp_path / "run", [epoch] * 5, epoch, epoch, floors, SonnetTask))
     assert "3 epochs, best 3: bits/char 1.235" in shown and "\n" not in shown and len(shown) < 250
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
+    """Its `best/` may be dear to somebody; hidden files and a study's output.txt may be there."""
+    path = tmp_path / "run"
+    (path / "best").mkdir(parents=True)
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds no run but best, notes.txt; expected an empty"):
+        enter(path)
+    assert not (path / "run.json").exists() and (path / "notes.txt").read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in (".hidden", "output.txt"):
+        (other / name).write_text("")
+    enter(other)
+
+
+def test_to_resume_what_is_not_there_makes_no_folder(tmp_path):
+    with pytest.raises(InputError, match="there is no run to resume"):
+        enter(tmp_path / "typo", resume=True)
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("change", [lambda log: log.unlink(), lambda log: log.write_text("")])
+def test_a_log_that_somebody_changes_meanwhile_ends_the_run(tmp_path, change):
+    """Else it would go on with a hole, under a hash that fits the hole."""
+    path = tmp_path / "run"
+    with (
+        pytest.raises(InputError, match="where this run wrote"),
+        open_run(path, {}, resume=False) as run,
+    ):
+        run.log(kind="step", step=1, loss=0.5)
+        run.flush()
+        change(path / "metrics.jsonl")
+        run.log(kind="step", step=2, loss=0.5)
+        run.flush()
+    assert json.loads((path / "run.json").read_text())["status"] == "failed"
+
+
+def test_where_a_run_was_resumed_is_recorded(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError), open_run(path, {}, resume=False):
+        raise ZeroDivisionError
+    monkeypatch.setattr(folder, "environment", lambda: {**environment(), "python": "4.0"})
+    enter(path, resume=True)
+    record = json.loads((path / "run.json").read_text())
+    assert record["python"] != "4.0"
+    assert [{**each, "started": ""} for each in record["resumed"]] == [
+        {"started": "", "python": "4.0"}
+    ]
+
+
+def test_a_second_ctrl_c_does_not_disturb_the_record_of_the_first(tmp_path, monkeypatch):
+    path, write = tmp_path / "run", folder.write_record
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments)
+
+    with pytest.raises(Interruption) as stop, open_run(path, {}, resume=False):
+        monkeypatch.setattr(folder, "write_record", interrupted)
+        raise KeyboardInterrupt
+    assert stop.value.resumable
+    assert json.loads((path / "run.json").read_text())["status"] == "interrupted"

@@ -6,30 +6,27 @@ checkpoint.safetensors   the latest state, for --resume, until the run has finis
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 
 import filelock
-import torch
 from torch.optim import AdamW
 
 from experiments.run.checkpoint import load_checkpoint, read_progress
 from experiments.run.contents import check_contents
 from experiments.run.environment import environment
-from experiments.run.interruption import Interruption, signal_of
+from experiments.run.interruption import Interruption, signal_of, signals_wait
 from experiments.run.memory import peak_memory_mib
-from experiments.run.metrics_log import check_extent, check_steps, extent, read_lines
+from experiments.run.metrics_log import check_extent, check_steps, extent, numbers, read_lines
 from experiments.run.record import read_record, write_record
-from minigpt.errors import InputError
+from minigpt.errors import InputError, listed
 from minigpt.files import write_bytes, write_text
 from minigpt.model import GPT
 
 LINES = 20  # of metrics.jsonl that are written together
-MUST_BE_FINITE = ("loss", "grad_norm")
+BEFORE_A_RUN = ("lock", "output.txt")  # which its folder may hold already; a study has the second
 
 
 class RunFolder:
@@ -43,6 +40,7 @@ class RunFolder:
         self.record: dict = {}
         self._started = time.monotonic()
         self._lines: list[dict] = []  # of metrics.jsonl, not yet written
+        self._end = 0  # bytes of metrics.jsonl that are written
 
     def log(self, *, kind: str, **values) -> None:
         """Append one line to metrics.jsonl, now or with the next ones: `flush` writes it for sure.
@@ -63,16 +61,25 @@ class RunFolder:
         those after it are dropped.
         """
         waiting, self._lines = self._lines, []
-        lines = list(map(_fetched, waiting))
-        finite = list(takewhile(_is_finite, lines))
+        finite, problem = numbers(waiting)
         if finite:
-            with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(line, default=float) + "\n" for line in finite))
+            self._append("".join(json.dumps(line, default=float) + "\n" for line in finite))
         for line in finite:
             for observe in self.observers:
                 observe(line)
-        if len(finite) < len(lines):
-            raise InputError(_divergence(lines[len(finite)]))
+        if problem:
+            raise InputError(problem)
+
+    def _append(self, text: str) -> None:
+        """Write to metrics.jsonl, which must still end where the last writing did."""
+        with open(self.metrics, "ab") as file:
+            if file.tell() != self._end:
+                raise InputError(
+                    f"{self.metrics} has {file.tell():,} bytes where this run wrote {self._end:,}; "
+                    "expected nobody else to change it, go on with --resume"
+                )
+            file.write(text.encode())
+            self._end = file.tell()
 
     def logged(self) -> list[dict]:
         """All lines of metrics.jsonl; errors as in `read_lines`."""
@@ -102,6 +109,7 @@ class RunFolder:
             lines = [line for line in self.logged() if line["step"] <= progress["step"]]
             kept = "".join(json.dumps(line) + "\n" for line in lines).encode()
         write_bytes(self.metrics, kept)
+        self._end = len(kept)
         return progress
 
     @property
@@ -136,26 +144,6 @@ class RunFolder:
         self.flush()  # last, so that a device that fails does not hide why a run failed
 
 
-def _fetched(line: dict) -> dict:
-    """Return a line with numbers for its scalar tensors, which waits for their device."""
-    return {name: v.item() if isinstance(v, torch.Tensor) else v for name, v in line.items()}
-
-
-def _is_finite(line: dict) -> bool:
-    return all(math.isfinite(line.get(name, 0.0)) for name in MUST_BE_FINITE)
-
-
-def _divergence(line: dict) -> str:
-    """Return what is said of a step whose loss or gradient is not finite."""
-    rate = f"--{line['phase']}-learning-rate" if "phase" in line else "--learning-rate"
-    found = ", ".join(f"{name} {line[name]}" for name in MUST_BE_FINITE if name in line)
-    return (
-        f"training diverged at step {line['step']} with the learning rate "
-        f"{line.get('learning_rate', math.nan):g} ({found}); expected finite numbers, so start "
-        f"anew with a lower {rate}; the checkpoint before it is kept"
-    )
-
-
 @contextmanager
 def open_run(
     path: Path, config: dict, *, resume: bool, contents: dict[str, str] | None = None
@@ -166,6 +154,8 @@ def open_run(
     with the same `contents`, the hashes of what the run is made from.
     Raises InputError if another process holds it, or it cannot be written.
     """
+    if resume and not (path / "run.json").exists():
+        raise InputError(f"there is no run to resume in {path}; expected a run.json there")
     lock = _take_lock(path)
     try:
         run = RunFolder(path)
@@ -174,7 +164,8 @@ def open_run(
             yield run
             log = run.log_extent()
         except KeyboardInterrupt as stop:
-            run.end("interrupted")
+            with signals_wait():  # people press Ctrl-C twice
+                run.end("interrupted")
             raise Interruption(signal_of(stop), resumable=True) from stop
         except BaseException as error:
             run.end("failed", error=f"{type(error).__name__}: {error}")
@@ -203,37 +194,52 @@ def _take_lock(path: Path) -> filelock.BaseFileLock:
 
 
 def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str, str]) -> None:
-    record_path = run.path / "run.json"
-    if not record_path.exists():
-        if resume:
-            raise InputError(f"there is no run to resume in {run.path}; expected a run.json there")
-        left = [path for path in (run.checkpoint, run.metrics) if path.exists()]
-        if left:
-            raise InputError(
-                f"{run.path} has no run.json but the {left[0].name} of another run; "
-                "expected an empty folder, choose another one with --out"
-            )
-        run.record = {"config": config, "contents": contents, **environment()}
-    elif not resume:
+    if resume:
+        _resume_record(run, config, contents)
+        if run.is_finished:
+            return
+    elif (run.path / "run.json").exists():
         raise InputError(
             f"{run.path} already holds a run; continue it with --resume (in a notebook "
             "resume=True), which reports a finished one again, or choose another folder with --out"
         )
     else:
-        run.record = read_record(record_path)
-        differing = [
-            key
-            for key in sorted({*config, *run.record["config"]})
-            if config.get(key) != run.record["config"].get(key)
-        ]
-        if differing:
-            raise InputError(
-                f"{run.path} holds a run of another configuration "
-                f"(differing: {', '.join(differing)}); resume with the same options"
-            )
-        check_contents(run.path, run.record.get("contents", {}), contents)
-        if run.is_finished:
-            return
-        for name in ("error", "log"):  # of how it ended before
-            run.record.pop(name, None)
+        _check_empty(run)
+        run.record = {"config": config, "contents": contents, **environment()}
     run.update(status="running")
+
+
+def _check_empty(run: RunFolder) -> None:
+    """Refuse a folder with files of somebody else's, who may want to keep a `best/` of his own."""
+    left = [path for path in (run.checkpoint, run.metrics) if path.exists()]
+    if left:
+        raise InputError(
+            f"{run.path} has no run.json but the {left[0].name} of another run; "
+            "expected an empty folder, choose another one with --out"
+        )
+    names = sorted(path.name for path in run.path.iterdir())
+    if other := [n for n in names if n not in BEFORE_A_RUN and not n.startswith(".")]:
+        raise InputError(
+            f"{run.path} holds no run but {listed(other, 3)}; expected an empty folder, "
+            "choose another one with --out"
+        )
+
+
+def _resume_record(run: RunFolder, config: dict, contents: dict[str, str]) -> None:
+    """Take up the record of a run that can go on; what is no longer as it began is added to it."""
+    run.record = read_record(run.path / "run.json")
+    before = run.record["config"]
+    differing = [k for k in sorted({*config, *before}) if config.get(k) != before.get(k)]
+    if differing:
+        raise InputError(
+            f"{run.path} holds a run of another configuration "
+            f"(differing: {', '.join(differing)}); resume with the same options"
+        )
+    check_contents(run.path, run.record.get("contents", {}), contents)
+    if run.is_finished:
+        return
+    for name in ("error", "log"):  # of how it ended before
+        run.record.pop(name, None)
+    now = environment()
+    other = {name: v for name, v in now.items() if name == "started" or v != run.record.get(name)}
+    run.record["resumed"] = [*run.record.get("resumed", []), other]

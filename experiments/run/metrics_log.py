@@ -1,13 +1,17 @@
-"""metrics.jsonl as it is read back: every line as it was written, and none missing."""
+"""metrics.jsonl: its lines as they are written, and as they are read back, none missing."""
 
 import hashlib
 import json
-from itertools import count
+import math
+from itertools import count, takewhile
 from pathlib import Path
+
+import torch
 
 from experiments.run.contents import SHOWN
 from experiments.run.record import NUMBER, SCORES, misfits
 from minigpt.errors import InputError
+from minigpt.files import reading
 
 STEP, EVALUATION = "step", "evaluation"  # kinds of lines
 LINE = {
@@ -20,6 +24,7 @@ LINE = {
     "samples": [..., str],
     "scores": SCORES,
 }
+MUST_BE_FINITE = ("loss", "grad_norm")
 ANEW = "put the file back or start the run anew in another folder"
 
 
@@ -94,4 +99,33 @@ def check_steps(path: Path, last: int) -> None:
 
 
 def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+    with reading(path, "the log of a run"):
+        return path.read_bytes() if path.exists() else b""
+
+
+def numbers(lines: list[dict]) -> tuple[list[dict], str | None]:
+    """Return lines with numbers for their scalar tensors, which waits for their device.
+
+    They end before the first whose loss or gradient is not finite, of which is told what to say.
+    """
+    fetched = [
+        {name: v.item() if isinstance(v, torch.Tensor) else v for name, v in line.items()}
+        for line in lines
+    ]
+    finite = list(takewhile(_is_finite, fetched))
+    return finite, _divergence(fetched[len(finite)]) if len(finite) < len(lines) else None
+
+
+def _is_finite(line: dict) -> bool:
+    return all(math.isfinite(line.get(name, 0.0)) for name in MUST_BE_FINITE)
+
+
+def _divergence(line: dict) -> str:
+    """Return what is said of a step whose loss or gradient is not finite."""
+    rate = f"--{line['phase']}-learning-rate" if "phase" in line else "--learning-rate"
+    found = ", ".join(f"{name} {line[name]}" for name in MUST_BE_FINITE if name in line)
+    return (
+        f"training diverged at step {line['step']} with the learning rate "
+        f"{line.get('learning_rate', math.nan):g} ({found}); expected finite numbers, so start "
+        f"anew with a lower {rate}; the checkpoint before it is kept"
+    )
