@@ -137,6 +137,14 @@ def test_a_changed_number_of_the_cache_is_found(tmp_path):
         load_or_compute(tmp_path, {"weights": "a"}, lambda: torch.zeros(3, 2))
 
 
+def test_a_hash_under_a_damaged_name_is_missed(tmp_path):
+    load_or_compute(tmp_path, {"weights": "a"}, lambda: torch.zeros(3, 2))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes().replace(b"sha256", b"shq256")[:-1] + b"\x01")
+    with pytest.raises(InputError, match="is damaged at shq256"):
+        load_or_compute(tmp_path, {"weights": "a"}, lambda: torch.zeros(3, 2))
+
+
 PAIRS = [PreferencePair("a", "b", "c"), PreferencePair("d", "e\u2028", "f")]
 HANDOFF = {"pairs": {"pairs": 2}}
 

@@ -13,6 +13,7 @@ from experiments.run.environment import environment
 from experiments.run.evaluation import evaluations
 from experiments.run.folder import LINES, RunFolder, open_run
 from experiments.run.interruption import Interruption
+from experiments.run.record import read_record
 from experiments.run.result import Result
 from minigpt.errors import InputError
 from tasks.sonnet.task import SonnetTask
@@ -187,3 +188,15 @@ def test_a_second_ctrl_c_does_not_disturb_the_record_of_the_first(tmp_path, monk
         raise KeyboardInterrupt
     assert stop.value.resumable
     assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("change", ['"finished"', '"sha256"'])
+def test_a_changed_record_is_refused(tmp_path, change):
+    path = tmp_path / "run"
+    enter(path)
+    text = (path / "run.json").read_text()
+    assert change in text
+    before, _, after = text.rpartition(change)
+    (path / "run.json").write_text(f'{before}"x"{after}')
+    with pytest.raises(InputError, match="its own SHA-256 does not fit"):
+        read_record(path / "run.json")

@@ -51,7 +51,7 @@ def load_checkpoint(path: Path, model: GPT, optimizer: AdamW) -> None:
     Raises InputError, and changes nothing, unless the file holds just the tensors of this model
     and this optimizer. A fused step would write beyond a tensor that is too small.
     """
-    tensors = load_hashed(path)
+    tensors = load_hashed(path, "progress")
     _check(path, tensors, _trained(model))
     for name, parameter in _trained(model):
         parameter.data.copy_(tensors[f"model/{name}"])

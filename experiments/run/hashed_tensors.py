@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from minigpt.errors import InputError
+from minigpt.errors import InputError, listed
 from minigpt.files import open_tensors, save_tensors
 
 KEY = "sha256"  # of the metadata
@@ -23,8 +23,11 @@ def save_hashed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]
     save_tensors(path, kept, {**metadata, KEY: tensors_hash(kept, metadata)})
 
 
-def load_hashed(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a file; raises InputError unless they are what was saved."""
+def load_hashed(path: Path, *names: str) -> dict[str, Tensor]:
+    """Read all tensors of a file; raises InputError unless they are what was saved.
+
+    `names` are those of its metadata: any other may be what damage has made of the hash's.
+    """
     with open_tensors(path) as file:
         metadata = dict(file.metadata() or {})
         try:
@@ -32,6 +35,8 @@ def load_hashed(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, AttributeError, ValueError) as error:  # a type unknown to torch
             raise InputError(f"{path} holds a tensor that cannot be read: {error}") from error
     told = metadata.pop(KEY, None)
+    if other := sorted(metadata.keys() - {*names}):
+        raise InputError(f"{path} is damaged at {listed(other)}; expected the metadata of a run")
     if told is not None and told != tensors_hash(tensors, metadata):
         raise InputError(f"{path} was changed since it was written; expected the SHA-256 {told}")
     return tensors

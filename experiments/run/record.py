@@ -40,7 +40,9 @@ def read_record(path: Path) -> dict:
         record = dict(json.loads(read_bytes(path)))
     told = record.pop(KEY, None)
     wrong = misfits({"config": None, **record}, RECORD)
-    if wrong or (told is not None and told != _hash(record)):
+    # Where the log's hash is recorded the record's own was too; runs of before have neither.
+    changed = "log" in record if told is None else told != _hash(record)
+    if wrong or changed:
         where = f"at {wrong[0]}" if wrong else "or was changed: its own SHA-256 does not fit"
         raise InputError(
             f"{path} is damaged {where}; expected the record of a run as the run wrote it"

@@ -95,7 +95,7 @@ def _read(path: Path, key: dict[str, str]) -> Tensor:
             f"{path} was computed for another {', '.join(differing)}; "
             "delete it to compute the log-probs again"
         )
-    logps = load_hashed(path).get("logps")
+    logps = load_hashed(path, "key").get("logps")
     fits = logps is not None and logps.dtype == torch.float32 and logps.shape[1:] == (2,)
     if not fits or not torch.isfinite(logps).all():
         raise InputError(
