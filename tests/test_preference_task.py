@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_cut_and_told():
     task = from_rows("preference", rows, dev=rows)
     task.check_fit(tokenizer, SHAPE.n_positions)
     notes = task.accounts["rows for dev"].notes
-    assert "chosen is longer in 100.0 % of 8 pairs for dev, 129 characters on average" in notes[-2]
+    assert notes[-2] == "chosen is longer in 100.0 % of dev (means: 129 and 3 characters)"
     assert notes[-1] == "2 chosen and 0 rejected sides for dev are cut to fit 64 tokens"
     metric = task.evaluate(model, tokenizer, "dev", generator=torch.Generator())
     characters = metric.metrics["bits_per_char"].statistics[
@@ -233,11 +233,11 @@ def test_the_plan_shows_lengths_lost_rows_and_shares(model, tmp_path, capsys):
         "20 training examples",
         "tokens of an example: median",
         "examples   train 20, dev 5, test 5",
-        "10 % are dev, 10 % are test",
+        "about 10 % dev, 10 % test by the hash",
         "1 rows of preferences-one-side-empty.jsonl: empty rejected",
         "empty rejected: first in line 8",
         "rows for train repeat another one",
-        "chosen is longer in 100.0 % of 5 pairs for dev",
+        "chosen is longer in 100.0 % of dev (means: ",
         "given pairs, sigmoid loss",
     ):
         assert shown in printed
@@ -271,7 +271,7 @@ def test_a_run_from_the_command_line(name, model, tmp_path, capsys):
     options = "--task preference --epochs 2 --switch-epoch 1 --device cpu --dev 0.2"
     handoff.main([*files, *options.split()])
     printed = capsys.readouterr().out
-    assert "chosen is longer in 100.0 % of" in printed and "preferred %" in printed
+    assert "chosen is longer in 100.0 % of dev" in printed and "preferred %" in printed
     record = json.loads((out / "run.json").read_text())
     assert record["config"]["dev"] == "0.2" and "train" not in record["config"]
     assert (out / "curves.png").is_file()

@@ -145,8 +145,8 @@ class PreferenceTask(RowsTask):
             chosen, rejected = lengths.mean(axis=0)
             self.note(
                 split,
-                f"chosen is longer in {longer:.1f} % of {len(lengths):,} pairs for {split}, "
-                f"{chosen:.0f} characters on average against {rejected:.0f}",
+                f"chosen is longer in {longer:.1f} % of {split} "
+                f"(means: {chosen:.0f} and {rejected:.0f} characters)",
             )
             sides = _tokenise_sides(self.examples(split), tokenizer, n_positions)
             chosen, rejected = (side.truncated for side in sides)

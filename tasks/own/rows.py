@@ -189,11 +189,8 @@ class RowsTask(Task):
         for split in ("train", *shares):
             numbers[split] = np.flatnonzero(drawn == split)
             self._names[split] = self._names["train"]
-        told = ", ".join(f"{100 * share:g} % are {split}" for split, share in shares.items())
-        self.drawn = (
-            f"from {self._names['train']}: {told}, about; each row's text decides, and rows that "
-            "share one stay together"
-        )
+        told = ", ".join(f"{100 * share:g} % {split}" for split, share in shares.items())
+        self.drawn = f"about {told} by the hash of a text; rows that share one stay together"
         return numbers
 
     def _tell_repetitions(self) -> None:
