@@ -260,6 +260,8 @@ def test_files_shares_and_folders_say_which_rows_are_whose(tmp_path):
     assert set(sizes(one, dev="0.5", test="0")) == {"train", "dev"}
     assert sizes(one, dev=str(held)) == {"train": 50, "dev": 7}
     assert sizes(train=one, dev=held, test=held) == {"train": 50, "dev": 7, "test": 7}
+    names = ["one.jsonl", "one.jsonl for dev", "one.jsonl for test"]
+    assert list(get_task("preference", one, dev=one, test=one).accounts) == names
     write_jsonl(tmp_path / "train.jsonl", rows)
     write_csv(tmp_path / "validation.csv", rows[:5])
     assert sizes(tmp_path) == {"train": 50, "dev": 5}

@@ -145,7 +145,7 @@ def test_rows_of_no_use_are_skipped_counted_and_told():
         ({"chosen": "  "}, "empty chosen"),
         ({"rejected": ""}, "empty rejected"),
         ({"prompt": ""}, "empty prompt"),
-        ({"prompt": None}, "empty prompt"),  # and nothing in common
+        ({"prompt": None}, "no prompt"),
         ({"chosen": " no"}, "chosen and rejected are equal"),
         ({"chosen": 3}, "chosen is not text"),
         ({"rejected": None}, "no rejected"),
@@ -158,10 +158,11 @@ def test_rows_of_no_use_are_skipped_counted_and_told():
         ({"chosen": " \ud800"}, "not Unicode"),
     ]
     rows = [good] * 100 + [good | change for change, _ in bad]
+    rows.append({"chosen": "so", "rejected": "no"})  # which have nothing in common
     task = from_rows("preference", rows, dev=rows[:1])
     account = task.accounts["rows for train"]
     assert account.used == 100 and account.rows == len(rows)
-    reasons = [reason for _, reason in bad]
+    reasons = [*(reason for _, reason in bad), "empty prompt"]
     assert account.skipped == {reason: reasons.count(reason) for reason in reasons}
     assert "empty chosen: first in row 101" in account.notes
     with pytest.raises(InputError, match="no row of use among 60 .empty rejected: first in row 1"):

@@ -1,8 +1,8 @@
 """Preferences that somebody gave: of two completions of a prompt, which is better?
 
-The columns are TRL's: `prompt`, `chosen` and `rejected`, as texts or as conversations. Where there
-is no prompt, it is what chosen and rejected begin with in common. SFT learns the chosen completion,
-DPO the pairs of the file.
+The columns are TRL's: `prompt`, `chosen` and `rejected`, as texts or as conversations. Without the
+column of the prompt, it is what chosen and rejected begin with in common. SFT learns the chosen
+completion, DPO the pairs of the file.
 """
 
 from collections.abc import Sequence
@@ -80,11 +80,11 @@ class PreferenceTask(RowsTask):
             prompt, chosen, rejected = _of_conversations(values.get("prompt"), chosen, rejected)
         else:
             chosen, rejected = text_in(values, "chosen"), text_in(values, "rejected")
-            if values.get("prompt") is None:
+            if "prompt" in values:
+                prompt = text_in(values, "prompt")
+            else:
                 shared = shared_prompt(chosen, rejected)
                 prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
-            else:
-                prompt = text_in(values, "prompt")
         for side, text in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
             if not text.strip():
                 raise BadRow(f"empty {side}")

@@ -139,8 +139,8 @@ class RowsTask(Task):
     def _read(self, split: str, source: Source) -> None:
         """Read a source to its end, and keep what is of use."""
         name = name_of(split, source)
-        if name in self.accounts:  # of the same name in another folder
-            name = str(source)
+        if name in self.accounts:  # a file of that name, or this one, is another split's, too
+            name = f"{name} for {split}"
         self._names[split] = name
         account = self.accounts[name] = FileAccount()
         is_file = isinstance(source, Path)
