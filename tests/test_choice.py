@@ -275,6 +275,31 @@ def test_a_test_file_without_labels_is_not_scored(tmp_path):
         )
 
 
+def test_a_file_with_odd_lines_loses_only_those(model, tmp_path):
+    rows = [f"The {i} of us.,{i % 2}" for i in range(300)]
+    rows[10] = '"never closed,1'
+    rows[20] = "too,many,fields"
+    rows[30] = "no field"
+    rows[40] = "long " * 400_000 + ",1"  # 2 MB
+    lines = [row.encode() for row in rows]
+    lines[50] = "Café,1".encode("latin-1")
+    path = tmp_path / "odd.csv"
+    path.write_bytes(b"text,label\n" + b"\n".join(lines))
+    task = get_task("choice", path, template="{text}\nIt is", labels=("0= no", "1= yes"))
+    account = task.accounts["odd.csv"]
+    assert account.used == 297 and account.rows == 300
+    assert account.skipped == {"wrong number of fields": 2, "not UTF-8": 1}
+    told = "; ".join(account.notes)
+    assert "line 12" in told and "line 22" in told and "line 52" in told
+    long = max((e for split in task.scored_splits for e in task.examples(split)), key=len_of_prompt)
+    assert long.prompt.startswith("long long") and len(long.prompt) > 1_900_000
+    assert np.isfinite(answer_logps(model, TOKENIZER, [long.prompt], task.answers)).all()
+
+
+def len_of_prompt(example) -> int:
+    return len(example.prompt)
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [

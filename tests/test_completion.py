@@ -12,7 +12,7 @@ from experiments import handoff
 from experiments.run.reading import account_for, account_lines
 from minigpt import GPT, GPTConfig, get_tokenizer, save_pretrained
 from minigpt.errors import InputError
-from objectives.sequences import token_blocks
+from objectives.sequences import token_blocks, tokenise
 from tasks import build_pairs, from_rows, get_task
 from tasks.own.passages import MARK, PASSAGE, beginning, cut, documents, parts
 from tasks.own.writing import shuffled, writing_scores, writing_statistics
@@ -261,6 +261,26 @@ def test_bad_files_are_one_sentence(tmp_path, content, name, message):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         get_task("completion", path)
+
+
+def test_a_file_with_odd_lines_loses_only_those(tmp_path):
+    lines = [json.dumps(row).encode() for row in rows(300)]
+    lines[10] = b'{"prompt": "a", "completion": "never clo'
+    lines[20] = '{"prompt": "Café", "completion": "b"}'.encode("latin-1")
+    lines[30] = json.dumps({"prompt": "a", "completion": "long " * 400_000}).encode()  # 2 MB
+    path = tmp_path / "odd.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    task = get_task("completion", path, dev="0.1", test="0")
+    account = task.accounts["odd.jsonl"]
+    assert account.used == 298 and account.rows == 300
+    assert account.skipped == {"not JSON": 1, "not UTF-8": 1}
+    sequences = [
+        tokenise(task.examples(split), TOKENIZER, n_positions=64, end_of_text=True)
+        for split in task.scored_splits
+    ]
+    assert (
+        sum(s.truncated for s in sequences) == 1 and max(s.lengths.max() for s in sequences) == 65
+    )
 
 
 @pytest.mark.parametrize("options", [{"n_samples": 0}, {"temperature": -1}, {"top_p": 0}])

@@ -34,8 +34,9 @@ class Config:
     """
 
     task: str = "sonnet"
-    """What to learn: sonnet (continue three lines), paraphrase (same question?), or preference
-    (which of two completions is better, in rows of your own)."""
+    """What to learn: sonnet (continue three lines), paraphrase (same question?), or, in rows of
+    your own, preference (which of two completions is better), choice (which label fits) or
+    completion (what follows a prompt, or text to go on with)."""
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
     rows: RowsFlags = field(default_factory=RowsConfig)
@@ -58,7 +59,7 @@ class Config:
     pairs: str | None = None
     """How preference pairs are made; None: the task's first construction."""
     pair_samples: int = 8
-    """Continuations per sonnet that best-vs-worst pairs are chosen from."""
+    """Continuations per prompt that best-vs-worst pairs are chosen from."""
     preference: PreferenceFlags = field(default_factory=make_preference)
     """The loss after the handoff, and its options."""
     sft_learning_rate: float | None = None
@@ -80,9 +81,9 @@ class Config:
     evaluate_every: int = 1
     """Epochs between evaluations; a phase's last epoch is always evaluated."""
     samples: int | None = None
-    """Continuations per sonnet and evaluation; None: 4."""
+    """Continuations per prompt and evaluation; None: 4, of completion 1."""
     temperature: float | None = None
-    """Sampling temperature of the continuations; None: the course's 1.2."""
+    """Sampling temperature of the continuations; None: the course's 1.2, of completion 1."""
     top_p: float | None = None
     """Probability mass that continuations are sampled from; None: the course's 0.9."""
     precision: Literal["fp32", "bf16"] | None = None

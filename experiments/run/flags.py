@@ -87,7 +87,7 @@ class RowsConfig:
     """What a task on rows of one's own is told of them: all None for the tasks with their data."""
 
     train: Path | None = None
-    """File to train on, in place of --data: .jsonl, .csv, .tsv or .parquet."""
+    """File to train on, in place of --data: .jsonl, .csv, .tsv, .parquet or .txt."""
     dev: str | None = None
     """File to compare epochs on, or the share of the training rows to keep for it; None: 0.1."""
     test: str | None = None
