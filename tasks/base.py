@@ -1,7 +1,7 @@
 """What a task is: examples to learn from, and an evaluation of what was learnt."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +95,16 @@ class Metric:
     def value(self) -> float:
         # In float64 whatever the addends are stored in: thousands of float32 would lose digits.
         return float(self.score(self.statistics.sum(axis=0, dtype=np.float64)))
+
+    def grouped(self, groups: np.ndarray) -> "Metric":
+        """Return the same score with groups as its units, given the group of each unit: (units,).
+
+        Units of one group are not independent, so that intervals are to be over groups.
+        """
+        names, places = np.unique(groups, return_inverse=True)
+        sums = np.zeros((len(names), self.statistics.shape[1]))
+        np.add.at(sums, places, self.statistics)
+        return replace(self, statistics=sums)
 
 
 @dataclass(frozen=True)

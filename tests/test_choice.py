@@ -136,6 +136,17 @@ def test_evaluation_of_three_labels(model):
     assert set(evaluation.metrics) == set(task.metrics)
 
 
+def test_intervals_are_over_the_rows_that_share_a_text(model):
+    alone, again = moods(6), [{"text": "The 1 of us.", "mood": "sad"}] * 3
+    task = mood_task(moods(), dev=alone + again)
+    found = evaluate(task, model)
+    assert {len(metric.statistics) for metric in found.metrics.values()} == {6}
+    assert found.metrics["accuracy"].statistics.sum(axis=0)[1] == 9
+    rows = super(ChoiceTask, task).evaluate(model, TOKENIZER, "dev", generator=None)
+    assert {len(metric.statistics) for metric in rows.metrics.values()} == {9}
+    assert found.scores == pytest.approx(rows.scores)
+
+
 def test_the_wrong_side_of_a_pair_is_the_likeliest_wrong_answer(model):
     task = mood_task()
     examples = task.examples("train")

@@ -183,8 +183,18 @@ def test_what_does_not_fit_is_cut_and_its_characters_do_not_count(model):
     fits = {"prompt": "word", "completion": " word" * 30}
     task = from_rows("completion", rows(), dev=[long, fits])
     statistics = evaluate(task, model).metrics["bits_per_char_text"].statistics
-    assert statistics[:, 1].tolist() == [64 * 5, 30 * 5]
+    assert sorted(statistics[:, 1]) == [30 * 5, 64 * 5]
+    task.check_fit(TOKENIZER, 64)
+    (note,) = [note for note in task.accounts["rows for dev"].notes if "cut" in note]
+    assert note.startswith("1 of 2 examples for dev are cut to fit")
     assert len(task.sample(model, TOKENIZER, [long["prompt"]], generator=None)) == 1
+
+
+def test_intervals_are_over_prompts(model):
+    again = [{"prompt": "Write 1:", "completion": " More of us."}] * 3
+    metrics = evaluate(from_rows("completion", rows(), dev=rows(4) + again), model).metrics
+    assert {len(metric.statistics) for metric in metrics.values()} == {4}
+    assert metrics["distinct"].statistics.sum(axis=0)[1] >= 7
 
 
 def test_floors_and_ceilings():

@@ -146,7 +146,8 @@ class CompletionTask(RowsTask):
         "bits_per_char" is that of the gold completions, with end-of-text's bits where they end with
         it; "bits_per_char_text" is then without. What does not fit into the context is cut as in
         training, and characters that were cut do not count. "chrf" and "distinct" are those of
-        samples (`writing_statistics`).
+        samples (`writing_statistics`). Intervals are over prompts, as rows with the same one are
+        not independent, and over passages as if these were.
         """
         examples = self.examples(split)
         found = {"bits_per_char": self._bits(model, tokenizer, examples, self.end_of_text)}
@@ -156,13 +157,29 @@ class CompletionTask(RowsTask):
         prompts = [example.prompt for example in sampled for _ in range(self.n_samples)]
         written = self.sample(model, tokenizer, prompts, generator=generator)
         found |= writing_statistics(sampled, written)
+        groups = np.arange(len(examples)) if self._is_text else self.groups(split)
         return Evaluation(
-            {name: self.metrics[name].of(statistics) for name, statistics in found.items()},
+            {
+                name: self.metrics[name].of(addends).grouped(groups[: len(addends)])
+                for name, addends in found.items()
+            },
             tuple(
                 f"> {example.prompt.strip()}\n  {text.strip()}"
                 for example, text in zip(sampled[:SHOWN], written[:: self.n_samples])
             ),
         )
+
+    def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
+        """Note how many held-out examples are cut to fit the context."""
+        for split in self.scored_splits[1:]:
+            options = {"n_positions": n_positions, "end_of_text": self.end_of_text}
+            found = tokenise(self.examples(split), tokenizer, **options)
+            if found.truncated:
+                self.note(
+                    split,
+                    f"{found.truncated:,} of {len(found):,} examples for {split} are cut to fit "
+                    f"the context of {n_positions:,} tokens",
+                )
 
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator

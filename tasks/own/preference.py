@@ -121,7 +121,10 @@ class PreferenceTask(RowsTask):
         }
         groups = self.groups(split)
         return Evaluation(
-            {name: self.metrics[name].of(_by_group(a, groups)) for name, a in addends.items()},
+            {
+                name: self.metrics[name].of(np.stack(a, axis=1)).grouped(groups)
+                for name, a in addends.items()
+            },
             tuple(_show(e, two) for e, two in zip(examples[:SHOWN], logps)),
         )
 
@@ -198,12 +201,6 @@ def _side_logps(model: GPT, chosen: Sequences, rejected: Sequences) -> np.ndarra
         for index in length_buckets(longest, SCORING_BATCH)
     )
     return precompute(model, batches, len(chosen)).double().cpu().numpy()
-
-
-def _by_group(addends: tuple[np.ndarray, ...], groups: np.ndarray) -> np.ndarray:
-    """Return the sums of K addends, each (N,), over the rows of each of G groups: (G, K)."""
-    _, places = np.unique(groups, return_inverse=True)
-    return np.stack([np.bincount(places, weights=addend) for addend in addends], axis=1)
 
 
 def _completion_tokens(chosen: Sequences, rejected: Sequences) -> np.ndarray:
