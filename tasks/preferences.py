@@ -2,7 +2,7 @@
 
 A task names its ways of making them in `Task.preferences`. Those that fit any task with texts to
 write stand here. Each turns an example into one pair. Pairs without a difference teach nothing and
-are dropped: `len(examples) - len(pairs)` of them.
+are dropped, as are sides without a token to score: `len(examples) - len(pairs)` of them.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,11 @@ def build_pairs(
         )
     draws = Draws(task, model, tokenizer, generator, n_samples)
     pairs = task.preferences[name](examples, draws)
-    return [pair for pair in pairs if pair.chosen != pair.rejected]
+    return [
+        pair
+        for pair in pairs
+        if pair.chosen != pair.rejected and (task.end_of_text or (pair.chosen and pair.rejected))
+    ]
 
 
 def gold_vs_sample(examples: list[Example], draws: Draws) -> list[PreferencePair]:

@@ -239,6 +239,26 @@ def test_pairs(model, name):
         assert [pair.chosen for pair in pairs] == [example.completion for example in examples]
 
 
+def test_empty_samples_make_no_pair_where_no_end_of_text_is_scored(model, monkeypatch):
+    rows_task, text_task = (from_rows("completion", data) for data in (rows(), rows_of_text(20)))
+    monkeypatch.setattr("tasks.own.completion.sample_texts", lambda *a, **k: ["", " one"])
+    for task, n_pairs in ((rows_task, 2), (text_task, 1)):
+        examples = task.examples("train")[:2]
+        pairs = build_pairs(
+            "gold-vs-sample", task, model, TOKENIZER, examples, generator=torch.Generator()
+        )
+        assert len(pairs) == n_pairs
+
+
+def test_prompts_beside_running_text_are_counted():
+    task = from_rows("completion", [*rows_of_text(20), *rows(1)])
+    (account,) = task.accounts.values()
+    assert account.skipped == {"a prompt, where the first row is running text": 1}
+    task = from_rows("completion", [{"prompt": "a"}, *rows(20)])  # a first row without use
+    (account,) = task.accounts.values()
+    assert account.skipped == {"no completion": 1} and account.used == 20
+
+
 def test_rows_without_use_are_counted():
     bad = [
         {"prompt": " ", "completion": "a"},

@@ -38,14 +38,14 @@ SHOWN = 2  # completions among the samples
 class CompletionTask(RowsTask):
     """Complete prompts as the rows do, or go on with text.
 
-    The first row decides which: with `prompt` and `completion`, SFT learns completions that end
-    with end-of-text, and rows with the same prompt are in the same split. Otherwise its `text` (or
-    completion) is a document. SFT reads the training documents in blocks that fill the context,
+    The first row decides which: with a `prompt`, SFT learns completions that end with end-of-text,
+    and rows with the same prompt are in the same split. Without, its `text` (or completion) is a
+    document. SFT reads the training documents in blocks that fill the context,
     with end-of-text behind each. They are evaluated in passages (`cut`), of which a quarter is the
     prompt (`beginning`); those of a document are in the same split, and none ends with end-of-text.
     Evaluation draws `n_samples` completions at `temperature` and `top_p` of the first SAMPLED
-    examples of a split, as long as the longest in training at most. Raises InputError for a value
-    out of range.
+    examples of a split, at most as long as the longest in the data and as half the context. Raises
+    InputError for a value out of range.
     """
 
     name = "completion"
@@ -95,9 +95,9 @@ class CompletionTask(RowsTask):
         """Return a row of prompt and completion as it is, and the passages of a document."""
         values = entry.values
         if self._is_text is None:
-            self._is_text = values.get("prompt") is None or values.get("completion") is None
+            self._is_text = "prompt" not in values
         text = values.get("text", values.get("completion"))
-        if not self._is_text or not isinstance(text, str) or not text.strip():
+        if "prompt" in values or not self._is_text or not isinstance(text, str) or not text.strip():
             return [entry]
         document = f"{text_hash(text):x}"
         return (Entry(entry.where, {"passage": p, "document": document}) for p in cut(text))
@@ -106,6 +106,8 @@ class CompletionTask(RowsTask):
         """Return the prompt and the completion of a row, and the document they stand in."""
         if self._is_text:
             if "passage" not in values:
+                if "prompt" in values:
+                    raise BadRow("a prompt, where the first row is running text", malformed=True)
                 text_in(values, "text")
                 raise BadRow("empty text")
             passage, document = values["passage"], values["document"]
