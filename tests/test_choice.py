@@ -206,6 +206,7 @@ def test_templates_as_shells_hand_them_over():
     template = Template(r"{a}\nand {b}\tor {a}, {{so}}:")
     assert template.columns == ("a", "b")
     assert template.fill(["x{b}", "y"]) == "x{b}\nand y\tor x{b}, {so}:"
+    assert Template("{#1 String} or {#2 String}?").columns == ("#1 String", "#2 String")
 
 
 @pytest.mark.parametrize(
@@ -236,6 +237,15 @@ def test_answers_whose_tokens_do_not_differ_are_refused():
         check_answers([" very good", " bad", " very"], TOKENIZER, 64)
     with pytest.raises(InputError, match="leave no room for a prompt in a context of 64"):
         check_answers([" no", " never" * 70], TOKENIZER, 64)
+
+
+def test_prompts_that_are_cut_are_told():
+    rows = [*moods(), {"text": "long " * 99, "mood": "sad"}]
+    for dev, n_told in ((moods(), 0), (rows, 1)):
+        task = mood_task(dev=dev)
+        task.check_fit(TOKENIZER, 64)
+        told = [note for note in task.accounts["rows for dev"].notes if "are cut" in note]
+        assert len(told) == n_told
 
 
 def test_rows_without_use_are_counted():

@@ -62,13 +62,11 @@ class ClozeTask(Task):
             # A token has a byte at the least, so that the others fit.
             examples = self.examples(split)
             long = [e for e in examples if len("".join(e).encode()) > n_positions]
-            if not long:
-                continue
-            found = tokenise(long, tokenizer, n_positions=n_positions, end_of_text=self.end_of_text)
-            if found.truncated:
+            options = {"n_positions": n_positions, "end_of_text": self.end_of_text}
+            if long and (cut := tokenise(long, tokenizer, **options).truncated):
                 self.note(
                     split,
-                    f"{found.truncated:,} of {len(examples):,} prompts for {split} are cut at "
+                    f"{cut:,} of {len(examples):,} prompts for {split} are cut at "
                     f"their beginning, to fit the context of {n_positions:,} tokens",
                 )
 
