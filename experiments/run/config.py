@@ -99,9 +99,8 @@ class Config:
     resume: bool = False
     """Go on with the interrupted run in --out, under the same options."""
     keep: Literal["checkpoint", "weights", "nothing"] = "weights"
-    """What stays of a finished run: checkpoint (all), weights (best, last, reference), or nothing.
-
-    Its records always stay, and --resume reports it again."""
+    """What stays of a finished run beside its records: checkpoint (all), weights (of the best and
+    last epoch, of the reference) or nothing; --resume reports it again all the same."""
     log: Literal["tensorboard", "trackio"] | None = None
     """Show the run in another tool as well, while it trains; each is an extra to install."""
     dry_run: bool = False
