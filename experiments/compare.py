@@ -60,7 +60,7 @@ def run(config: CompareConfig) -> dict[tuple[str, str], dict[str, Difference]]:
     figure = draw_epochs(arms, task, common_floors(arms), out / "epochs.png")
     samples = samples_beside(arms)
     write_text(out / "samples.txt", "\n\n\n".join(samples) + "\n")
-    blocks.append(Picture(figure, "Scores by epoch; a diamond is a handoff"))
+    blocks.append(Picture(figure, "Scores by epoch; a star is a handoff"))
     title = f"{', '.join(arm.name for arm in arms[1:])} against {arms[0].name}"
     write_document(out, title, blocks)
     for sample in samples[:1]:
