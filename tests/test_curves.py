@@ -81,8 +81,8 @@ def test_there_is_a_panel_for_what_there_is(sft, dpo, expected):
 
 def test_it_can_be_drawn_at_any_moment():
     records = a_run(2, 2)
-    counts = [len(panels(curves(records[:n], {}, SONNET))) for n in range(len(records) + 1)]
-    assert counts == sorted(counts) and counts[:3] == [0, 2, 3] and counts[-1] == 7
+    counts = [len(panels(curves(records[:n], {}, SONNET))) for n in (0, 1, 2, 5, 7)]
+    assert counts == [0, 2, 3, 6, 7]
 
 
 def test_sides_differ_in_style_and_begin_at_zero_only_under_a_reference():
