@@ -2,7 +2,7 @@
 
 from objectives.batch import Batch, Shared, make_batch
 from objectives.dpo import PairLosses, dpo_loss, dpo_weight
-from objectives.logps import kl_per_token, sequence_logps, token_logps
+from objectives.logps import kl_per_token, sequence_logps, sequence_logps_and_kl, token_logps
 from objectives.objective import ExampleLosses, Objective, quantiles
 from objectives.pairs import make_pair_batch, make_shared_batch
 from objectives.preference import (
@@ -49,6 +49,7 @@ __all__ = [
     "precompute",
     "quantiles",
     "sequence_logps",
+    "sequence_logps_and_kl",
     "sft_loss",
     "simpo_loss",
     "token_logps",

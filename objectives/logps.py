@@ -17,8 +17,7 @@ def sequence_logps(model: GPT, batch: Batch, *, even: bool = False) -> Tensor:
 
     Divide by `batch.counts` for the mean per token. `even` is explained at `GPT.log_prob`.
     """
-    logps = token_logps(model, batch, even=even)  # (P,)
-    return logps.new_zeros(len(batch)).index_add(0, batch.sequence, logps)  # (N,)
+    return _summed(token_logps(model, batch, even=even), batch)
 
 
 def token_logps(model: GPT, batch: Batch, *, even: bool = False) -> Tensor:
@@ -38,11 +37,23 @@ def kl_per_token(policy: GPT, reference: GPT, batch: Batch) -> Tensor:
     `token_logps`. The text is the batch's, so that this is no estimate of the KL of whole
     completions, which would have to be sampled from the policy.
     """
+    return sequence_logps_and_kl(policy, reference, batch)[1]
+
+
+def sequence_logps_and_kl(policy: GPT, reference: GPT, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The policy's `sequence_logps` (N,) and `kl_per_token` (P,), for which it runs but once."""
     log_p, log_q = (
         F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         for logits in (m.head(scored_states(m, batch)) for m in (policy, reference))
-    )
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+    )  # (P, V) each
+    logps = log_p.gather(1, batch.target[:, None]).squeeze(1)  # (P,)
+    kl = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)  # (P,)
+    return _summed(logps, batch), kl
+
+
+def _summed(logps: Tensor, batch: Batch) -> Tensor:
+    """The sums (N,) over each sequence of what its tokens have, (P,)."""
+    return logps.new_zeros(len(batch)).index_add(0, batch.sequence, logps)
 
 
 def scored_states(model: GPT, batch: Batch) -> Tensor:

@@ -95,7 +95,11 @@ class PreferenceObjective:
         return torch.ones(len(batch) // 2, device=batch.counts.device)
 
     def __call__(self, model: GPT, batch: Batch) -> ExampleLosses:
-        chosen, rejected = sequence_logps(model, batch).chunk(2)  # (B,) each
+        return self.of_logps(sequence_logps(model, batch), batch)
+
+    def of_logps(self, logps: Tensor, batch: Batch) -> ExampleLosses:
+        """Return the same for a policy that gives the sequences these log-probs, (2B,)."""
+        chosen, rejected = logps.chunk(2)  # (B,) each
         losses, chosen_rewards, rejected_rewards = self._pair_losses(chosen, rejected, batch)
         if self.config.sft_weight:
             chosen_counts, _ = batch.counts.chunk(2)

@@ -11,6 +11,7 @@ from objectives import (
     kl_per_token,
     make_batch,
     sequence_logps,
+    sequence_logps_and_kl,
     token_logps,
 )
 from tests.conftest import oracle
@@ -52,6 +53,9 @@ def test_kl_per_token_is_torchs_own_kl_of_two_distributions():
     assert found.shape == batch.target.shape and (found > 0).all()
     assert not torch.allclose(found, kl_per_token(reference, policy, batch))
     assert not kl_per_token(policy, frozen_copy(policy), batch).any()
+    logps, kl = sequence_logps_and_kl(policy, reference, batch)
+    torch.testing.assert_close(logps, sequence_logps(policy, batch))
+    assert torch.equal(kl, found)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from experiments.run.training import autocast
 from minigpt import GPT
 from minigpt.errors import InputError
 from minigpt.sampling import evaluating
-from objectives import kl_per_token, quantiles
+from objectives import quantiles, sequence_logps_and_kl
 from objectives.sequences import length_buckets
 
 BATCH = 4  # pairs; the KL holds several tensors as wide as the vocabulary for each scored token
@@ -47,8 +47,8 @@ def diagnose(
     with evaluating(policy), autocast(device, precision):
         for index in length_buckets(pairs.lengths, BATCH):
             batch = pairs.batch(index).to(device)
-            losses, metrics = pairs.objective(policy, batch)
-            kl = kl_per_token(policy, frozen, batch)  # (P,)
+            logps, kl = sequence_logps_and_kl(policy, frozen, batch)  # (2B,), (P,)
+            losses, metrics = pairs.objective.of_logps(logps, batch)
             chosen = batch.sequence < len(batch) // 2
             sides = {"kl/chosen": kl[chosen], "kl/rejected": kl[~chosen]}
             for name, values in {"loss": losses, **metrics, **sides}.items():
