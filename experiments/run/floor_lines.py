@@ -43,10 +43,7 @@ def _share(height: float, low: float, high: float) -> float:
 
 
 def spread(places: Sequence[float], gap: float) -> np.ndarray:
-    """Return ascending places moved as little as keeps them `gap` apart, and below 1 if they can.
-
-    Upwards first, and what that pushes beyond 1 back down again.
-    """
+    """Return ascending places pushed apart to `gap`, upwards, and from 1 back down again."""
     moved = np.array(places, dtype=float)
     for i in range(1, len(moved)):
         moved[i] = max(moved[i], moved[i - 1] + gap)

@@ -23,7 +23,7 @@ def draw_study(
     figures = [
         (
             draw_epochs(results, task, floors, folder / "epochs.png"),
-            f"{study.title}: scores by epoch, mean over seeds and their range",
+            f"{study.title}: scores by epoch, mean over seeds and their range, handoffs starred",
         )
     ]
     if cells := study.heat_map():
