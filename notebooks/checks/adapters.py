@@ -13,14 +13,12 @@ from lora import LoRALinear
 @check
 def check_lora_layer(yours: type[nn.Module]) -> str:
     """Compare a LoRA layer with parameters A (r, in) and B (out, r) with `lora.LoRALinear`."""
-    torch_state = torch.random.get_rng_state()
-    try:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
         base = nn.Linear(6, 5)
         theirs = LoRALinear(nn.Linear(6, 5), rank=2, alpha=8.0)
         mine = yours(base, 2, 8.0)
         x = torch.randn(3, 6)
-    finally:
-        torch.random.set_rng_state(torch_state)
     shapes = {name: tuple(p.shape) for name, p in mine.named_parameters(recurse=False)}
     expect(
         shapes == {"A": (2, 6), "B": (5, 2)},
