@@ -30,7 +30,7 @@ class HandoffGridStudy(Study):
         """Return the handoffs, without SFT alone."""
         if self.switch_epochs is not None:
             return self.switch_epochs
-        return tuple(sorted({0, self.early_switch, max(1, self.epochs - 1)}))
+        return tuple(sorted({0, self.early_switch, self.epochs - 1} - {self.epochs}))
 
     def arms(self) -> list[Arm]:
         return [

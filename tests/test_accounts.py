@@ -264,6 +264,9 @@ def test_questions_that_are_cut_to_fit_are_counted(tmp_path):
     lines = path.read_text().splitlines()
     lines[1] = lines[1].replace("\t", "\t" + "why " * 300, 1)
     path.write_text("\n".join([*lines, ""]))
+    whole = get_task("paraphrase", CASES / "quora-unlabelled-test")
+    whole.check_fit(get_tokenizer("verse"), 256)
+    assert not account_for(whole)["files"]["quora-dev.csv"]["notes"]
     task = get_task("paraphrase", tmp_path)
     task.check_fit(get_tokenizer("verse"), 256)
     notes = account_for(task)["files"]["quora-dev.csv"]["notes"]
