@@ -355,8 +355,11 @@ def test_tokens_log_probs_and_rewards_are_trls(name, tmp_path):
         reference=weights_fingerprint(reference),
         precision="fp32",
         folder=tmp_path,
+        share_prompts=True,
     )
     losses, metrics = data.objective(policy, data.batch(np.arange(len(pairs))))
-    assert len(metrics) == 6
-    for metric, values in {"loss": losses, **metrics}.items():
+    told = {"loss": losses, **metrics}
+    assert told.pop("weights").shape == (len(pairs),)  # of which TRL says nothing
+    assert len(told) == 7
+    for metric, values in told.items():
         assert values.mean().item() == pytest.approx(float(logged[metric]), abs=1e-4), metric
