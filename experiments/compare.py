@@ -27,7 +27,7 @@ from minigpt.files import make_folder, write_text
 
 HOW_TO_READ = (
     "A difference is the second run's score minus the first's, each after the epoch that was best "
-    "on dev. Brackets are 95 % intervals of a paired bootstrap: they cover the choice of examples. "
+    "on dev. Brackets are 95 % intervals, paired by example: they cover the choice of examples. "
     "With one seed a run they say nothing of seeds, which can move a score by more; and where many "
     "metrics are looked at, one in twenty intervals leaves out 0 by chance."
 )

@@ -38,7 +38,8 @@ def test_a_difference_is_that_of_the_recorded_scores_of_the_best_epochs(
     for name, difference in found[other_run.name, "dev"].items():
         before, after = (record["best"]["scores"][name]["value"] for record in (first, second))
         assert difference.value == pytest.approx(after - before)
-        assert difference.low <= difference.high and not difference.seeds_known
+        low, high = difference.estimate.interval()
+        assert low <= high and not difference.enough_seeds
 
 
 def test_turned_round_the_differences_turn_round(compared, lora_run, other_run, tmp_path):
@@ -46,9 +47,8 @@ def test_turned_round_the_differences_turn_round(compared, lora_run, other_run, 
     turned = compare.run(compare.CompareConfig((other_run, lora_run), tmp_path))
     for name, there in found[other_run.name, "dev"].items():
         back = turned[lora_run.name, "dev"][name]
-        assert (back.value, back.low, back.high) == pytest.approx(
-            (-there.value, -there.high, -there.low)
-        )
+        low, high = there.estimate.interval()
+        assert (back.value, *back.estimate.interval()) == pytest.approx((-there.value, -high, -low))
 
 
 def test_what_is_written_and_printed(compared, lora_run, other_run, capsys, tmp_path):

@@ -12,29 +12,38 @@ from experiments import handoff
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(
-    r"^(?:\.venv/bin/)?python -m experiments\.handoff(.*?)(?:#.*)?$", README, re.MULTILINE
+    r"^(?:\.venv/bin/)?python -m experiments\.handoff(.*?)(?:#.*)?$",
+    README.replace("\\\n", " "),
+    re.MULTILINE,
 )
-ELSEWHERE = ("--help", "gpt2", "DIR", "--resume", "--grid")  # need the network, data, a run, time
+# These need the network, data, a run, time.
+ELSEWHERE = ("--help", "gpt2", "DIR", "--resume", "--config", "--model runs", "--grid")
+CASES = Path(__file__).parent / "cases" / "own-data"
 MODULES = sorted(set(re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", README)))
 
 
 def test_all_examples_are_seen():
-    assert len(PYTHON) == 2 and len(COMMANDS) == 9
+    assert len(PYTHON) == 3 and len(COMMANDS) == 14
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", PYTHON, ids=["notebook", "parts"])
+@pytest.mark.parametrize("code", PYTHON, ids=["notebook", "parts", "windows"])
 def test_python_examples_run(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # Fewer epochs and sonnets, so that the test is short; the rest is as shown.
     short = "switch_epoch=1, epochs=2, train_examples=16"
     exec(code.replace("switch_epoch=3, epochs=4", short), {})
-    assert capsys.readouterr().out
+    assert "print" not in code or capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not any(e in c for e in ELSEWHERE)])
 def test_commands_are_accepted(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.jsonl").write_bytes((CASES / "preferences.jsonl").read_bytes())
+    reviews = (CASES / "sentiment.csv").read_text(encoding="utf-8")
+    (tmp_path / "reviews.csv").write_text(reviews.replace("sentence,", "text,", 1))
+    poems = "".join(f"The quiet work of number {i}\nOutlasts the day.\n\n" for i in range(40))
+    (tmp_path / "poems.txt").write_text(poems)
     arguments = [a for a in shlex.split(command) if a != "--dry-run"]
     handoff.main([*arguments, "--dry-run"])
     assert "phase" in capsys.readouterr().out

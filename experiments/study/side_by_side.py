@@ -1,6 +1,5 @@
 """Runs of one task beside each other: each against the first, on the same examples."""
 
-import math
 import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -10,15 +9,12 @@ from experiments.run.config import make_config
 from experiments.run.contents import SHOWN
 from experiments.run.display import TERMINAL, printable
 from experiments.run.record import read_record
-from experiments.run.seeds import numpy_generator
 from experiments.study.arms import Arm
 from experiments.study.results import ArmResult, Run
-from experiments.study.statistics import Difference, SeedNoise, compare
+from experiments.study.statistics import Difference, compare
 from minigpt.errors import InputError
 from tasks import Metric, Task
 from tasks.registry import task_class
-
-UNITS_ALONE = SeedNoise(math.nan, 0)  # one run of each side tells nothing of seeds
 
 
 def read_runs(folders: Sequence[Path]) -> list[ArmResult]:
@@ -83,14 +79,10 @@ def best_of(arm: ArmResult) -> dict:
 def differences(baseline: ArmResult, arm: ArmResult, split: str) -> dict[str, Difference]:
     """Return the score of `arm` minus that of `baseline` by metric, best epoch against best epoch.
 
-    The intervals are those of a paired bootstrap over the examples of the split (`compare`).
+    The intervals speak of other examples, paired, and not of other seeds: there is one of each.
     """
     before, after = _metrics(baseline, split), _metrics(arm, split)
-    return {
-        name: compare([after[name]], [before[name]], UNITS_ALONE, numpy_generator(0, "bootstrap"))
-        for name in before
-        if name in after
-    }
+    return {name: compare([after[name]], [before[name]]) for name in before if name in after}
 
 
 def _metrics(arm: ArmResult, split: str) -> dict[str, Metric]:
@@ -111,7 +103,7 @@ def difference_rows(task: type[Task], found: dict[str, Difference]) -> list[list
         score = task.metrics[name]
         value, low, high = (
             f"{'+' if number > 0 else ''}{score.show(number)}"
-            for number in (difference.value, difference.low, difference.high)
+            for number in (difference.value, *difference.estimate.interval())
         )
         better = "higher" if score.larger_is_better else "lower"
         after, before = map(score.show, difference.scores)
