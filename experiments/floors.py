@@ -25,14 +25,14 @@ class FloorsConfig:
     """The task, such as sonnet, paraphrase or preference."""
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
-    rows: RowsFlags = field(default_factory=RowsConfig)
-    """Which rows of one's own are whose."""
     split: str = "dev"
     """dev, or test where its right answers are known."""
     train_examples: int | None = None
     """Learn the paraphrase floors from so many training pairs only, those of a run's limit."""
     seed: int = 0
     """Decides what the random floors draw."""
+    rows: RowsFlags = field(default_factory=RowsConfig)
+    """Which rows of one's own are whose."""
 
 
 def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
