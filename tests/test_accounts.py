@@ -276,6 +276,8 @@ def test_questions_that_are_cut_to_fit_are_counted(tmp_path):
 
 @pytest.mark.parametrize("split, why", [("test", "the course keeps"), ("tests", "no such split")])
 def test_floors_of_a_split_that_is_not_scored_are_refused(split, why):
-    config = floors.FloorsConfig("paraphrase", CASES / "quora-unlabelled-test", split)
+    config = floors.FloorsConfig(
+        task="paraphrase", data=CASES / "quora-unlabelled-test", split=split
+    )
     with pytest.raises(InputError, match=f"--split is '{split}' .*{why}.*expected train or dev"):
         floors.run(config)
