@@ -90,7 +90,7 @@ BOUNDS = {
     "trials": COUNT,
     "n_seeds": Bounds(2, 1_000),
     "n_units": Bounds(2, 10_000_000),
-    # the benchmarks
+    # measuring speed
     "steps": COUNT,
     "rounds": COUNT,
     "lengths": Bounds(3, 1_000_000_000),  # a token to read, and two to score
