@@ -12,6 +12,7 @@ import pytest
 import benchmarks.growth
 import benchmarks.run
 from experiments import (
+    coverage,
     data_scale,
     dpo_hyperparameters,
     floors,
@@ -39,6 +40,7 @@ COMMANDS = {
     data_scale: data_scale.DataScaleStudy,
     reproduce: reproduce.ReproduceConfig,
     floors: floors.FloorsConfig,
+    coverage: coverage.CoverageConfig,
     generate: generate.GenerateConfig,
     predict: predict.PredictConfig,
     pretrain: pretrain.PretrainConfig,
@@ -46,7 +48,14 @@ COMMANDS = {
     benchmarks.growth: benchmarks.growth.Config,
 }
 NESTED = {LoRAConfig: make_lora, PreferenceConfig: make_preference}  # their flags are these'
-QUICK = (handoff, floors, generate, predict, pretrain)  # the others refuse by the same few lines
+QUICK = (
+    handoff,
+    floors,
+    coverage,
+    generate,
+    predict,
+    pretrain,
+)  # the others refuse by the same few lines
 ADAPTERS = ("rank", "alpha", "lora_dropout", "lora_plus", "layers", "rank_pattern")
 NEEDED = {
     pretrain: ["--corpus", "."],
