@@ -39,9 +39,8 @@ def judge(
       wholly outside.
     - Else it cannot be told.
 
-    Where a lead is sure and too small to matter, "more" does not hold. Each word is thus wrong in
-    at most a share `alpha` of studies. Raises ValueError for another expectation and for a margin
-    that is not above 0.
+    Where a lead is sure and too small to matter, "more" does not hold. Each word is wrong in at
+    most a share `alpha` of studies. Raises ValueError for another expectation or no margin.
     """
     _check(expects, margin)
     if obstacle := _floor_reached(difference, floors, show) or _too_few_seeds(difference):
