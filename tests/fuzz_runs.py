@@ -155,14 +155,12 @@ def check_run(folder: Path, changed: str) -> None:
 
 def check_run_of_before(folder: Path, changed: str) -> None:
     """Numbers may be others, but names, types and all steps and epochs have to be there."""
-    study = studied(folder)
+    studied(folder)
     with open_run(folder, CONFIG, resume=True, contents=CONTENTS) as run:
         found = resumed(run, *trained(0))
-        steps = [line["step"] for line in run.logged() if "loss" in line]
+        steps = [line["step"] for line in run.logged() if line["kind"] == STEP]
     assert {*range(1, STEPS * EPOCHS + 1)} <= {*steps}
-    for epochs in (study["epochs"], found["epochs"]):
-        assert {line["epoch"] for line in epochs} >= {*range(EPOCHS + 1)}
-        assert all(isinstance(line["scores"]["accuracy"]["value"], (int, float)) for line in epochs)
+    assert {line["epoch"] for line in found["epochs"]} >= {*range(EPOCHS + 1)}
 
 
 def studied(folder: Path) -> dict:

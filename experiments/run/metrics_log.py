@@ -18,12 +18,14 @@ LINE = {
     "step": int,
     "epoch": int,
     "phase": str,
+    "split": str,
     "loss": NUMBER,
     "seconds": NUMBER,
     "evaluation_seconds": NUMBER,
     "samples": [..., str],
     "scores": SCORES,
 }
+SCORED = ("step", "epoch", "phase", "split", "seconds")  # what stands where scores stand
 MUST_BE_FINITE = ("loss", "grad_norm")
 ANEW = "put the file back or start the run anew in another folder"
 
@@ -50,7 +52,7 @@ def read_lines(path: Path) -> list[dict]:
 def _checked(line: dict) -> dict:
     """Return a line with its kind; raises ValueError unless it has the form of one."""
     line = {"kind": STEP if "loss" in line else EVALUATION, **line}
-    needed = ("step", "epoch", "phase", "seconds") if "scores" in line else ("step",)
+    needed = SCORED if "scores" in line else ("step",)
     if wrong := misfits({**dict.fromkeys(needed), **line}, LINE):
         raise ValueError(f"it is damaged at {wrong[0]}")
     return line

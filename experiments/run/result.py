@@ -97,7 +97,7 @@ class Result:
         return [
             {**_place(record), "number": number, "text": text}
             for record in self._evaluations()
-            for number, text in enumerate(record["samples"])
+            for number, text in enumerate(record.get("samples", ()))  # records are kept without
         ]
 
     def plot(self) -> Figure:

@@ -47,9 +47,9 @@ def read_index(index_path: Path, data_path: Path) -> dict[str, Entry]:
         pairs = _table(read_bytes(index_path, INDEX_BYTES))
         header = _fields(pairs.pop(b""))
         entries = {name.decode(): _entry(value) for name, value in pairs.items()}
+        expected = max((entry.offset + entry.size for entry in entries.values()), default=0)
     if header.get(1) != [1] or header.get(2, [0]) != [0]:
         raise InputError(f"{index_path}: expected one shard of little-endian data")
-    expected = max((entry.offset + entry.size for entry in entries.values()), default=0)
     actual = data_path.stat().st_size
     if actual != expected:
         raise InputError(f"{data_path} has {actual:,} bytes; its index expects {expected:,}")
