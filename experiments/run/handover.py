@@ -93,17 +93,18 @@ def load_pairs(path: Path, handoff: dict) -> list[PreferencePair]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         pairs = [PreferencePair(**json.loads(line)) for line in lines]
+        number = handoff["pairs"]["pairs"]
         told = handoff.get("pairs_sha256")  # records of before it was kept have none
         same = told is None or told == hash_file(path, hashlib.sha256())
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"cannot read the preference pairs in {path} ({error!s:.200}); "
             "expected what the run wrote there, start it anew"
         ) from error
     texts = all(isinstance(text, str) for pair in pairs for text in pair)
-    if not same or not texts or len(pairs) != handoff["pairs"]["pairs"]:
+    if not same or not texts or len(pairs) != number:
         raise InputError(
             f"the {len(pairs)} preference pairs in {path} are not the "
-            f"{handoff['pairs']['pairs']} that the run wrote there; start it anew"
+            f"{number} that the run wrote there; start it anew"
         )
     return pairs

@@ -21,7 +21,7 @@ RECORD = {
     "seconds": NUMBER,
     "peak_memory_mib": NUMBER,
     "parameters": {"trained": int, "total": int},
-    "reference": {"epoch": int, "weights": str, "pairs": {"pairs": NUMBER}},
+    "reference": {"epoch": int, "weights": str},
     "floors": {...: {...: NUMBER}},
     "best": {"epoch": int, "phase": str, "scores": SCORES},
     "test": {"scores": SCORES},
