@@ -13,9 +13,7 @@ often such intervals cover the truth: 93 to 97 % from three seeds on. Two leave 
 degree of freedom, and one leaves it unknown.
 """
 
-import functools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -118,8 +116,8 @@ def arm_estimate(metrics: Sequence[Metric]) -> Estimate:
 def compare(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
     """Return the difference of two arms, S_a seeds against S_b on the same units.
 
-    Seeds that two arms share count as independent. NaN is nowhere handled: a score that is not a
-    number makes the interval NaN. Raises ValueError for an arm without seeds, for unequal units,
+    Seeds that two arms share count as independent. A score that is not a number makes the interval
+    NaN. Raises ValueError for an arm without seeds, for unequal units,
     for fewer than two units.
     """
     _check(a, b)
@@ -232,7 +230,7 @@ def _least(number: int, enough: Callable[[int], bool]) -> int | None:
 
 def _check(*arms: Sequence[Metric]) -> None:
     units = [[len(metric.statistics) for metric in arm] for arm in arms]
-    sizes = set(functools.reduce(operator.iadd, units, []))
+    sizes = {n for arm in units for n in arm}
     if not all(units) or len(sizes) > 1 or min(sizes) < 2:
         raise ValueError(
             f"the arms' seeds have {units} units; expected at least one seed in each "

@@ -6,10 +6,13 @@ from typing import Literal, NamedTuple
 from experiments.study.statistics import ENOUGH_SEEDS, Difference, needed
 
 Expectation = Literal["more", "same"]
+Interval = tuple[float, float]  # of a's lead over b
 ALPHA = 0.05
 
 
 class Verdict(NamedTuple):
+    """What is said of a claim."""
+
     word: Literal["holds", "does not hold", "cannot be told"]
     sentence: str  # why, in plain English, beginning with the word
 
@@ -45,25 +48,11 @@ def judge(
     _check(expects, margin)
     if obstacle := _floor_reached(difference, floors, show) or _too_few_seeds(difference):
         return _verdict("cannot be told", obstacle)
-    low, high = difference.lead.interval(1 - alpha)
-    interval = f"{show(low)} to {show(high)}"
-    lead = f"{_lead(difference, show)}, interval {interval}"
-    if expects == "more":
-        if high < 0:
-            return _verdict("does not hold", lead)
-        if high < margin:
-            reason = f"lies below {show(margin)}, the smallest difference that matters"
-            return _verdict("does not hold", f"the lead's interval, {interval}, {reason}")
-        if low > 0:
-            return _verdict("holds", lead)
-        reason = f"the interval, {interval}, holds both 0 and {show(margin)}"
-    else:
-        if -margin < low and high < margin:
-            return _verdict("holds", f"the interval, {interval}, lies within ± {show(margin)}")
-        if low >= margin or high <= -margin:
-            return _verdict("does not hold", f"{lead}, beyond the {show(margin)} that matters")
-        reason = f"the interval, {interval}, holds differences on both sides of {show(margin)}"
-    return _verdict("cannot be told", f"{reason}; {_remedy(difference, margin, expects, unit)}")
+    decide = _decide_more if expects == "more" else _decide_same
+    word, reason = decide(difference, difference.lead.interval(1 - alpha), margin, show)
+    if word == "cannot be told":
+        reason = f"{reason}; {_remedy(difference, margin, expects, unit)}"
+    return _verdict(word, reason)
 
 
 def decision_p(difference: Difference, *, expects: Expectation, margin: float) -> float:
@@ -112,6 +101,38 @@ def _check(expects: str, margin: float) -> None:
 
 def _verdict(word: str, reason: str) -> Verdict:
     return Verdict(word, f"{word}: {reason}")
+
+
+def _decide_more(
+    difference: Difference, interval: Interval, margin: float, show: Callable[[float], str]
+) -> tuple[str, str]:
+    """Return the word and the reason of a claim that a is better."""
+    low, high = interval
+    told = f"{show(low)} to {show(high)}"
+    lead = f"{_lead(difference, show)}, interval {told}"
+    if high < 0:
+        return "does not hold", lead
+    if high < margin:
+        below = f"lies below {show(margin)}, the smallest difference that matters"
+        return "does not hold", f"the lead's interval, {told}, {below}"
+    if low > 0:
+        return "holds", lead
+    return "cannot be told", f"the interval, {told}, holds both 0 and {show(margin)}"
+
+
+def _decide_same(
+    difference: Difference, interval: Interval, margin: float, show: Callable[[float], str]
+) -> tuple[str, str]:
+    """Return the word and the reason of a claim that no difference matters."""
+    low, high = interval
+    told = f"{show(low)} to {show(high)}"
+    if -margin < low and high < margin:
+        return "holds", f"the interval, {told}, lies within ± {show(margin)}"
+    if low >= margin or high <= -margin:
+        beyond = f"beyond the {show(margin)} that matters"
+        return "does not hold", f"{_lead(difference, show)}, interval {told}, {beyond}"
+    both = f"holds differences on both sides of {show(margin)}"
+    return "cannot be told", f"the interval, {told}, {both}"
 
 
 def _too_few_seeds(difference: Difference) -> str | None:
