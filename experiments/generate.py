@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import printable
 from experiments.run.loading import load_run, load_untuned
-from experiments.run.plan import check_device
+from experiments.run.plan import chosen_device
 from experiments.run.seeds import torch_generator
 from experiments.run.source import find_source, keeps, load_source
 from lora import FUSED
@@ -90,11 +88,7 @@ def _check(config: GenerateConfig) -> None:
         raise InputError("--prompt and --prompts are both given; expected one of them, or none")
     if config.run is None and (config.beside or config.which != "best"):
         raise InputError("--model has no other policies; expected --beside and --which with --run")
-    check_device(_device(config))
-
-
-def _device(config: GenerateConfig) -> str:
-    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen_device(config.device)
 
 
 def _prompts(config: GenerateConfig) -> Iterator[str] | list[str]:
@@ -123,7 +117,7 @@ def _typed() -> Iterator[str]:
 
 def _models(config: GenerateConfig) -> dict[str, GPT]:
     """The models by the names that they are shown under, the one asked for first."""
-    device = _device(config)
+    device = chosen_device(config.device)
     if config.run is None:
         source = find_source(config.model, config.base)
         models = {config.model: load_source(source, device=device)}
@@ -142,7 +136,7 @@ def _models(config: GenerateConfig) -> dict[str, GPT]:
 
 def _continue(model: GPT, prompt: str, number: int, config: GenerateConfig) -> list[str]:
     """The samples of one model for one prompt; all models draw the same random numbers."""
-    tokenizer = get_tokenizer(model)
+    tokenizer, device = get_tokenizer(model), str(model.wte.weight.device)
     tokens = generate(
         model,
         [tokenizer.encode(prompt)] * config.samples,
@@ -150,7 +144,7 @@ def _continue(model: GPT, prompt: str, number: int, config: GenerateConfig) -> l
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
-        generator=torch_generator(config.seed, "generate", number, device=_device(config)),
+        generator=torch_generator(config.seed, "generate", number, device=device),
         stop=lambda new: new[-1] == tokenizer.eot,
     )
     return [tokenizer.decode([t for t in new if t != tokenizer.eot]) for new in tokens]

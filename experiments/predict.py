@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.config import Config
 from experiments.run.display import printable
 from experiments.run.loading import load_run
-from experiments.run.plan import check_device
+from experiments.run.plan import chosen_device
 from experiments.run.seeds import torch_generator
 from experiments.run.source import options_of, policy_folder
 from lora import FUSED
@@ -81,8 +79,7 @@ def run(config: PredictConfig) -> Predictions:
 def _check(config: PredictConfig) -> str:
     """Return the device; InputError for options without sense."""
     check_bounds(vars(config))
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    check_device(device)
+    device = chosen_device(config.device)
     policy_folder(config.run, config.which)
     task = task_class(options_of(config.run).task)
     if config.format not in task.predictions:

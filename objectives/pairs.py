@@ -26,10 +26,7 @@ def make_pair_batch(
 
 
 def make_shared_batch(
-    prompts: Sequence[Sequence[int]],
-    chosen: Sequence[Sequence[int]],
-    rejected: Sequence[Sequence[int]],
-    index: Sequence[int] | None = None,
+    prompts: Tokens, chosen: Tokens, rejected: Tokens, index: Sequence[int] | None = None
 ) -> Batch:
     """Lay out B prompts with two completions each, in B rows: N = 2 B sequences, chosen ones first.
 
@@ -55,9 +52,8 @@ def make_shared_batch(
         second.append(np.concatenate([[P - 1], np.arange(P + a, P + a + b)]))
     completions, lengths = [*chosen, *rejected], [len(c) for c in (*chosen, *rejected)]
     n = np.arange(len(completions))
-    side = pad_rows(
-        sides
-    )  # (B, T); what pads a row counts as prompt, on whose left all else stands
+    # What pads a row counts as prompt, and all else stands on its left.
+    side = pad_rows(sides)  # (B, T)
     seen = (side[:, None, :] == 0) | (side[:, None, :] == side[:, :, None])  # (B, T, T)
     return Batch(
         inputs=pad_rows(rows),

@@ -1,8 +1,8 @@
 """The frozen reference policy of DPO, behind one interface: a batch of pairs in, log-probs out.
 
 The reference is the policy as it stood when DPO began. It never changes, so its log-probs are best
-computed once for all pairs, in large batches, and kept (`precompute`, `load_or_compute`); then the
-step needs no second model. Where pairs arrive on the fly, `FrozenReference` runs a frozen copy.
+computed once for all pairs, in large batches, and kept (`precompute`); then the step needs no
+second model. Where pairs arrive on the fly, `FrozenReference` runs a frozen copy.
 """
 
 import copy

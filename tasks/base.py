@@ -218,7 +218,10 @@ class Task:
         return {}
 
     def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
-        """Raise InputError if a context of `n_positions` tokens is too short for the evaluation."""
+        """Note what is cut to fit a context of `n_positions` tokens.
+
+        Raises InputError if it is too short for the evaluation.
+        """
 
     def why_not_scored(self, split: str) -> str:
         """Return why a split is not among the scored ones."""

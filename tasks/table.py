@@ -10,9 +10,11 @@ of another width than the header's is a character.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
+
+from minigpt.errors import listed
 
 TAB = "\t"
 _LINE = re.compile(r"[^\r\n]*")
@@ -25,6 +27,14 @@ class Row(NamedTuple):
     line: int  # where it begins, counted from 1
     fields: list[str]
     stray_quotes: list[int]  # lines with a quote that opens a field and closes nowhere
+
+
+def stray_note(lines: Iterable[int]) -> str:
+    """Return what is to be said of stray quotes, given their lines."""
+    return (
+        "a double quote that opens a field and closes nowhere is read as a character: "
+        f"line {listed(lines)}"
+    )
 
 
 def read_table(text: str, separator: str = TAB) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""How recorded scores are shown to people: on the screen and in tables."""
+"""How scores, tables, times and texts are shown to people."""
 
 from collections.abc import Sequence
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from shutil import rmtree
 
+from experiments.run.source import POLICIES
+
 TO_RESUME = ("checkpoint.safetensors", "reference-*.safetensors")  # and the reference's log-probs
-WEIGHTS = ("best", "last", "reference")
-REMOVED = {"checkpoint": (), "weights": TO_RESUME, "nothing": (*TO_RESUME, *WEIGHTS)}
+REMOVED = {"checkpoint": (), "weights": TO_RESUME, "nothing": (*TO_RESUME, *POLICIES)}
 
 
 def clear(folder: Path, keep: str) -> int:

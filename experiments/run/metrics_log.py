@@ -108,7 +108,8 @@ def _content(path: Path) -> bytes:
 def numbers(lines: list[dict]) -> tuple[list[dict], str | None]:
     """Return lines with numbers for their scalar tensors, which waits for their device.
 
-    They end before the first whose loss or gradient is not finite, of which is told what to say.
+    The lines end before the first whose loss or gradient is not finite; what is to be said of that
+    one comes with them, else None.
     """
     fetched = [
         {name: v.item() if isinstance(v, torch.Tensor) else v for name, v in line.items()}

@@ -9,6 +9,7 @@ from experiments.run.config import NOT_IDENTITY, Config, flat_options
 from experiments.run.display import show_floor, show_with_interval
 from experiments.run.evaluation import best_epoch, evaluations
 from experiments.run.metrics_log import read_finished
+from experiments.run.options_file import as_flags
 from experiments.run.record import read_record
 from experiments.run.source import Source, hub_name, options_of
 from tasks import Task
@@ -176,15 +177,10 @@ def _making(config: Config, record: dict) -> str:
 def command_of(config: Config) -> str:
     """Return the command that has these options; where a default was taken, it stands there too."""
     default = flat_options(Config())
-    words = ["python", "-m", "experiments.handoff"]
-    for name, value in flat_options(config).items():
-        if name not in NOT_IDENTITY and value != default[name]:
-            words += [f"--{name.replace('_', '-')}", *_words(value)]
-    return shlex.join(words)
-
-
-def _words(value) -> list[str]:
-    """A value as the words behind its flag; the flag alone switches something on."""
-    if isinstance(value, tuple):
-        return [word for item in value for word in _words(item)]
-    return [] if value is True else [str(value)]
+    given = {
+        name: value
+        for name, value in flat_options(config).items()
+        if name not in NOT_IDENTITY and value != default[name]
+    }
+    flags = as_flags(json.loads(json.dumps(given, default=str)))  # paths to text, tuples to lists
+    return shlex.join(["python", "-m", "experiments.handoff", *flags])

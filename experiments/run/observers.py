@@ -65,7 +65,7 @@ def _in_the_cell() -> Callable[[Figure], None]:
     return show
 
 
-def numbers(row: dict) -> dict[str, float]:
+def scalars(row: dict) -> dict[str, float]:
     """Return the numbers of a row under the names that loggers group: train/loss, dev/chrf."""
     plain = {name: v for name, v in row.items() if isinstance(v, float | int) and name != "step"}
     scores = {name: score["value"] for name, score in row.get("scores", {}).items()}
@@ -80,7 +80,7 @@ def tensorboard(folder: Path, config: dict) -> Iterator[Observer]:
     with writer:
 
         def observe(row: dict) -> None:
-            for name, value in numbers(row).items():
+            for name, value in scalars(row).items():
                 writer.add_scalar(name, value, row["step"])
 
         yield observe
@@ -92,7 +92,7 @@ def trackio(folder: Path, config: dict) -> Iterator[Observer]:
     module = import_module("trackio")
     run = module.init(project="minigpt-lab", name=folder.name, config=config, resume="allow")
     try:
-        yield lambda row: run.log(numbers(row), step=row["step"])
+        yield lambda row: run.log(scalars(row), step=row["step"])
     finally:
         run.finish()
 

@@ -70,8 +70,7 @@ def with_defaults(config: Config) -> Config:
 
 
 def _fill_in(config: Config, task: type[Task], source: Source) -> Config:
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    check_device(device)
+    device = chosen_device(config.device)
     rates = task.learning_rates[config.parameterization]
     # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
     scale = TUNED_WIDTH / pretrained_config(source.weights).n_embd
@@ -108,6 +107,13 @@ def _check_adapters(config: Config) -> None:
                 f"--parameterization full does not use {flag(name)}, got {given[name]}; "
                 "expected it with --parameterization lora only"
             )
+
+
+def chosen_device(device: str | None) -> str:
+    """Return a device by its name, for None cuda where there is one; errors as `check_device`."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
+    return device
 
 
 def check_device(device: str) -> None:

@@ -7,12 +7,12 @@ from experiments.run.curves import draw_curves
 from experiments.run.data import PhaseData
 from experiments.run.display import TERMINAL, printable, show_with_interval
 from experiments.run.folder import RunFolder
-from experiments.run.keeping import WEIGHTS
 from experiments.run.plan import RunPlan
 from experiments.run.reading import account_lines
 from experiments.run.result import Result
 from experiments.run.score_table import as_text, fitting, score_rows
 from experiments.run.seeds import numpy_generator
+from experiments.run.source import POLICIES
 from lora import trainable_parameters
 from minigpt import GPT
 from minigpt.files import write_text
@@ -42,19 +42,7 @@ def print_summary(
         print(f"start      {plan.source}")
     if adapted:
         print(f"adapters   rank {plan.lora.rank} on {len(adapted)} layers: {', '.join(adapted)}")
-    order = numpy_generator(config.seed, "data order", 1)
-    batches = length_buckets(sequences.lengths, config.batch_size, order)
-    print(
-        f"data       {config.task}: {len(sequences):,} training examples, "
-        f"{sequences.lengths.sum():,} tokens, {sequences.truncated} cut to fit the context; "
-        f"{100 * padding_share(sequences.lengths, batches):.1f} % padding"
-    )
-    middle, long = np.percentile(sequences.lengths, [50, 95])
-    print(
-        f"           tokens of an example: median {middle:.0f}, 95 % up to {long:.0f}, "
-        f"longest {sequences.lengths.max():,}"
-    )
-    for line in account_lines(account):
+    for line in (*_data_lines(config, sequences), *account_lines(account)):
         print(line)
     steps = data.steps_per_epoch(config.batch_size)
     for phase in plan.phases:
@@ -69,6 +57,20 @@ def print_summary(
                 f"reference: the policy after epoch {phase.first - 1}"
             )
     print(f"record     {config.out}, seed {config.seed}", flush=True)
+
+
+def _data_lines(config: Config, sequences: Sequences) -> list[str]:
+    """Return how many the training examples are, and how long."""
+    lengths, order = sequences.lengths, numpy_generator(config.seed, "data order", 1)
+    padding = padding_share(lengths, length_buckets(lengths, config.batch_size, order))
+    middle, long = np.percentile(lengths, [50, 95])
+    return [
+        f"data       {config.task}: {len(sequences):,} training examples, "
+        f"{lengths.sum():,} tokens, {sequences.truncated} cut to fit the context; "
+        f"{100 * padding:.1f} % padding",
+        f"           tokens of an example: median {middle:.0f}, 95 % up to {long:.0f}, "
+        f"longest {lengths.max():,}",
+    ]
 
 
 def epoch_line(record: dict, epochs: int, task: Task, left: str | None) -> str:
@@ -104,7 +106,7 @@ def write_report(result: Result, folder: RunFolder) -> None:
 
 def print_kept(config: Config, freed: int) -> None:
     """Print where the record lies, what of the weights is there, and what was removed."""
-    weights = [name for name in WEIGHTS if (config.out / name).exists()]
+    weights = [name for name in POLICIES if (config.out / name).exists()]
     print(f"record: {config.out}/run.json, metrics.jsonl, report.txt, curves.png, samples.txt")
     if weights:
         print(f"weights: {', '.join(f'{name}/' for name in weights)}")

@@ -36,7 +36,7 @@ def score_rows(
 
 
 def fitting(rows: list[list[str]]) -> list[list[str]]:
-    """Return a table without the last of its scores, where it is too wide for a terminal."""
+    """Return a table without its last scores, as many as are too wide for a terminal."""
     while max(map(len, align(rows))) > TERMINAL and len(rows[0]) > len(("title", "phase", "score")):
         rows = [row[:-1] for row in rows]
     return rows

@@ -10,12 +10,7 @@ from tqdm import tqdm
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.data import PhaseData, dpo_data
 from experiments.run.display import show_duration
-from experiments.run.evaluation import (
-    best_epoch,
-    check_evaluated,
-    evaluations,
-    score,
-)
+from experiments.run.evaluation import best_epoch, check_evaluated, evaluations, score
 from experiments.run.folder import RunFolder
 from experiments.run.handover import PAIRS, REFERENCE, hand_over, load_pairs
 from experiments.run.held_out import diagnose

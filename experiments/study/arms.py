@@ -35,13 +35,15 @@ class Study:
     """Options that every experiment shares."""
 
     task: str = "sonnet"
-    """What to learn: sonnet (continue three lines) or paraphrase (same question?)."""
+    """What to learn: sonnet (continue three lines), paraphrase (same question?), or, in rows of
+    your own, preference, choice or completion."""
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
     rows: RowsFlags = field(default_factory=RowsConfig)
     """Which rows of one's own are whose."""
     model: str = "verse"
-    """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder."""
+    """verse (in the package), gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder: of
+    weights, of a run or of adapters."""
     epochs: int = 10
     """Passes over the training examples in every arm."""
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -25,7 +25,7 @@ def print_plan(studies: Sequence[Study], jobs: int, *, before: Sequence[Config] 
     it stays: what is not here yet is named, and the time of the runs that need it is not told.
     Raises InputError for a plan without sense.
     """
-    estimate, total = Estimate(), 0.0
+    estimate, total = RunTimes(), 0.0
     with offline():
         configs = [*before, *(config for study in studies for config in estimate.runs(study))]
         distinct = {config.out: config for config in configs}
@@ -43,7 +43,7 @@ def print_plan(studies: Sequence[Study], jobs: int, *, before: Sequence[Config] 
     )
 
 
-class Estimate:
+class RunTimes:
     """What runs will take; a kind of run is measured, and data are read, once."""
 
     def __init__(self) -> None:

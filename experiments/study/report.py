@@ -8,14 +8,7 @@ import numpy as np
 from experiments.run.display import show_floor
 from experiments.study.arms import Study
 from experiments.study.claims import PAPER, SECONDS
-from experiments.study.document import (
-    Block,
-    Heading,
-    Link,
-    Paragraph,
-    Picture,
-    Table,
-)
+from experiments.study.document import Block, Heading, Link, Paragraph, Picture, Table
 from experiments.study.figures import draw_study
 from experiments.study.judging import Case
 from experiments.study.pair_table import pair_blocks

@@ -7,7 +7,8 @@ import numpy as np
 
 from checks.verdict import check, expect, given
 from experiments.run.bootstrap import bootstrap_interval
-from experiments.study.statistics import paired_difference, t_quantile
+from experiments.study.statistics import paired_difference
+from experiments.study.student import t_quantile
 from tasks.base import Metric, ratio
 
 

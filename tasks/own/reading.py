@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minigpt.errors import InputError, listed
+from minigpt.errors import InputError
 from tasks.accounts import FileAccount
 from tasks.own.passages import FEWEST, MARK, documents, parts
-from tasks.table import TAB, read_table
+from tasks.table import TAB, read_table, stray_note
 from tasks.text import read_text
 
 MALFORMED_SHARE = 0.1  # of a file's rows; beyond it the file is something else
@@ -117,10 +117,7 @@ def _read_table(path: Path, account: FileAccount) -> Iterator[Entry]:
         else:
             yield Entry(where, dict(zip(header, row.fields)))
     if stray:
-        account.notes.append(
-            "a double quote that opens a field and closes nowhere is read as a character: "
-            f"line {listed(stray)}"
-        )
+        account.notes.append(stray_note(stray))
 
 
 def _separator(text: str) -> str:

@@ -130,7 +130,7 @@ class RowsTask(Task):
         return f"there are none; expected {self._expected(split)}"
 
     def leak(self, split: str) -> str | None:
-        """Return how many rows training shares; None for a split that was drawn, without any."""
+        """Return how many rows share a text with training; None for a split that was drawn."""
         return self._leaks.get(split)
 
     def _expected(self, split: str) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from minigpt.download import cache_folder, fetch
 from minigpt.errors import InputError, listed
 from tasks.accounts import FileAccount
-from tasks.table import Row, read_table
+from tasks.table import Row, read_table, stray_note
 from tasks.text import read_text
 
 OFFICIAL_FILE = "quora_duplicate_questions.tsv"
@@ -99,10 +99,7 @@ def read_pairs(path: Path) -> tuple[list[QuestionPair], FileAccount]:
             account.skipped[pair] += 1
     account.used = len(pairs)
     if stray:
-        account.notes.append(
-            f"a double quote that opens a field and closes nowhere is read as a character: "
-            f"line {listed(stray)}"
-        )
+        account.notes.append(stray_note(stray))
     if not pairs:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in account.skipped.items()) or "none"
         raise InputError(
