@@ -47,7 +47,7 @@ def delta(model: nn.Module, base: nn.Module | None = None) -> dict[str, Tensor]:
 class Spectrum:
     """A matrix (out, in) as its singular values, the largest first, and their directions.
 
-    There are K = min(out, in) of them; of a LoRA layer K = r, as all others are zero.
+    There are K = min(out, in) of them; a LoRA layer has K = r, as all others are zero.
     """
 
     values: Tensor  # (K,)
@@ -58,7 +58,7 @@ class Spectrum:
     def energy(self) -> Tensor:
         """The share of the sum of squares that the first k values hold, at k - 1: (K,), 0 to 1.
 
-        Of a change that is zero everywhere it is 0.
+        It is 0 for a change that is zero everywhere.
         """
         squares = self.values.square().cumsum(0)
         return squares / squares[-1].clamp(min=torch.finfo(squares.dtype).tiny)
@@ -78,7 +78,7 @@ class Spectrum:
 def spectrum(change: Tensor | LoRALinear) -> Spectrum:
     """Return the singular values and directions of a change (out, in), or of what a layer makes.
 
-    Of a LoRA layer they come from its factors: with B = Q R and A' = P S the change is
+    Those of a LoRA layer come from its factors: with B = Q R and A' = P S the change is
     scaling * Q (R S') P', and R S' is but (r, r). DoRA's change has no such factors. Raises
     InputError for a tensor that is no matrix or not finite.
     """

@@ -91,7 +91,7 @@ def token_heat_html(
 def token_heat_text(
     tokens: Sequence[str], values: Tensor | Sequence[float], *, limit: float | None = None
 ) -> str:
-    """Return the same for a terminal that knows 24-bit colours, by escapes of ANSI's."""
+    """Return what `token_heat_html` shows for a terminal with 24-bit colours, in ANSI escapes."""
     parts = []
     for token, value, (background, text) in _heat(tokens, values, limit):
         codes = [48, 2, *_bytes(background), 38, 2, *_bytes(text), *([4] if value < 0 else [])]

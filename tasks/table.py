@@ -1,7 +1,7 @@
 """Rows of fields as spreadsheets write them, where a quote may also be a mere character.
 
 A field that begins with a double quote ends at the next one; within it, two of them stand for one.
-So do Python's csv module and pandas read, and on sound files `read_table` agrees with them. But
+Python's csv module and pandas read so too, and on sound files `read_table` agrees with them. But
 where people type quotes into a plain table, one that nobody closes makes those readers swallow all
 rows up to the next quote, or to the end of the file. Between tabs a field may span lines, but not
 tabs and lines at once: a quote that would take both is known as a character. Between commas a field

@@ -38,9 +38,9 @@ SEED = Bounds(0, 2**63 - 1)
 BETA = Bounds(0, 1_000_000, least_open=True)
 SMOOTHING = Bounds(0, 0.5, most_open=True)
 
-# Of every command's every option that is a number, or several; but for the switch, which is bounded
-# by the epochs. The upper bounds lie far beyond what is of use, and where single precision still
-# holds all products.
+# Every number, or list of them, among the options of all commands has its bounds here, but for the
+# switch, which is bounded by the epochs. The upper bounds lie far beyond what is of use, and where
+# single precision still holds all products.
 BOUNDS = {
     # a run
     "rank": COUNT,
@@ -102,7 +102,7 @@ BOUNDS = {
 def check_bounds(options: Mapping[str, Any], *, group: str = "") -> None:
     """Raise InputError for an option, named as its flag is, that lies outside its bounds.
 
-    Of several numbers each has to lie within, of pairs with a name the second. None stands for a
+    Each of several numbers has to lie within, and the last element of each pair. None stands for a
     default and passes. `group` is what the flags' names begin with, "sonnet." say.
     """
     for name, bounds in BOUNDS.items():

@@ -42,7 +42,7 @@ def _check_handed_over(config: Config) -> None:
 def contents_of(task: Task, policy: GPT) -> dict[str, str]:
     """Return the SHA-256 of the data and of the base weights that a run starts from.
 
-    Of dev, and of test where it is scored, also their own: what runs can be compared on.
+    Dev, and test where it is scored, also have hashes of their own: what runs can be compared on.
     """
     scored = [split for split in ("dev", "test") if split in task.scored_splits]
     by_split = {split: data_hash(task, [split]) for split in scored}

@@ -43,7 +43,7 @@ def show_duration(seconds: float) -> str:
 def printable(text: str) -> str:
     """Return a text whose control characters, all but the ends of lines, are shown as escapes.
 
-    What a model or a file of data holds may otherwise clear the screen of who looks at it.
+    Otherwise what a model wrote, or a file of data holds, could clear the reader's screen.
     """
     return "".join(
         character

@@ -26,7 +26,7 @@ def save_hashed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]
 def load_hashed(path: Path, *names: str) -> dict[str, Tensor]:
     """Read all tensors of a file; raises InputError unless they are what was saved.
 
-    `names` are those of its metadata: any other may be what damage has made of the hash's.
+    `names` are those that its metadata may have: another one may be the hash's own, damaged.
     """
     with open_tensors(path) as file:
         metadata = dict(file.metadata() or {})

@@ -12,9 +12,9 @@ def seconds_left(
     """Return about how many seconds a run still takes; None before any training.
 
     `records` are its evaluations so far. `at_work` tells of the epoch at work: its "epoch",
-    "phase", and the "seconds" that the `share` of it took that is done. So many `tests` follow the
-    last epoch. Until an epoch of DPO is done it is taken to last twice as long as one of SFT, as a
-    pair has two completions.
+    "phase", and the "seconds" that the `share` of it took that is done. `tests` is how often test
+    is scored after the last epoch. Until an epoch of DPO is done it is taken to last twice as long
+    as one of SFT, as a pair has two completions.
     """
     epochs = [*records, {**at_work, "seconds": at_work["seconds"] / share}]
     spent = {

@@ -127,8 +127,8 @@ def compare(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
 def compare_by_seed(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
     """Return the difference of two arms whose seeds belong together, one of a's to one of b's.
 
-    So it is with a run and its own reference, the same policy some epochs before: what the seed has
-    done to both cancels, and the spread over seeds is that of the S differences. Errors as for
+    A run and its own reference, the same policy some epochs before, are such a pair: what the seed
+    has done to both cancels, and the spread over seeds is that of the S differences. Errors as for
     `compare`, and ValueError for arms with different numbers of seeds.
     """
     _check(a, b)

@@ -71,8 +71,8 @@ def right_vs_wrong(examples: list[Example], draws: Draws) -> list[PreferencePair
     """Prefer the right answer to the wrong one that the policy finds likeliest.
 
     One pair for each example, as an epoch of DPO then has as many steps as one of SFT, and as
-    answers that are far off already have little left to teach. Of two answers the wrong one is the
-    other, and no model is asked.
+    answers that are far off already have little left to teach. With two answers the wrong one is
+    the other, and no model is asked.
     """
     answers = draws.task.answers
     if len(answers) == 2:

@@ -1,8 +1,8 @@
 """What answers score that no model gave: the commonest label, and what training alone tells.
 
-Texts stand on both sides of a random split. Who knows the labels that such a text had in training
-can answer without reading any other text of its row, so the score of a method that cannot compare
-two texts at all is a floor, and the more training rows, the higher it lies.
+Texts stand on both sides of a random split. Whoever knows the labels that such a text had in
+training can answer without reading any other text of its row, so the score of a method that cannot
+compare two texts at all is a floor, and the more training rows, the higher it lies.
 """
 
 import re
