@@ -70,13 +70,13 @@ def tokenise(
     return Sequences(tokens, np.cumsum([0, *lengths]), np.array(prompt_lengths), truncated)
 
 
-def token_blocks(pieces: Iterable[list[int]], *, n_positions: int, end_of_text: int) -> Sequences:
+def token_blocks(pieces: Iterable[list[int]], *, n_positions: int, eot: int) -> Sequences:
     """Cut a stream of tokens into sequences that fill a context, each token scored exactly once.
 
     The stream is that of all `pieces`, one after the other. A block's prompt is the one token that
-    stands before it: end-of-text before the first.
+    stands before it: `eot`, end-of-text, before the first. Raises InputError without any tokens.
     """
-    stream = array("H", [end_of_text])
+    stream = array("H", [eot])
     for piece in pieces:
         stream.extend(piece)
     tokens = np.frombuffer(stream, dtype=np.uint16)

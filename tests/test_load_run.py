@@ -99,7 +99,7 @@ def test_minigpt_hands_it_on_and_imports_nothing_for_it():
 
 
 def test_what_is_no_run_or_not_there_is_told(lora_run, copied, tmp_path):
-    with pytest.raises(InputError, match="no run in .*nowhere; expected a folder with run.json"):
+    with pytest.raises(InputError, match="no run in .*nowhere; expected a folder with a run.json"):
         load_run(tmp_path / "nowhere")
     with pytest.raises(InputError, match="unknown policy 'worst'; expected one of best, last, ref"):
         load_run(lora_run, "worst")

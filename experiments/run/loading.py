@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from experiments.run.config import Config
 from experiments.run.contents import base_hash, check_contents
-from experiments.run.record import read_record
+from experiments.run.record import read_run
 from experiments.run.source import (
     Source,
     add_adapters,
@@ -56,6 +56,6 @@ def load_untuned(folder: Path, *, base: str | None = None, device: str = "cpu") 
     source = find_source(base) if base is not None else find_source(config.model, config.base)
     model = load_source(source, device=device).eval()
     if config.parameterization == "full":  # what stands under adapters is checked with them
-        contents = read_record(folder / "run.json").get("contents", {})
+        contents = read_run(folder).get("contents", {})
         check_contents(folder, contents, {"weights": base_hash(model)})
     return model

@@ -10,7 +10,7 @@ from experiments.run.display import show_floor, show_with_interval
 from experiments.run.evaluation import best_epoch, evaluations
 from experiments.run.metrics_log import read_finished
 from experiments.run.options_file import as_flags
-from experiments.run.record import read_record
+from experiments.run.record import read_run
 from experiments.run.source import Source, hub_name, options_of
 from tasks import Task
 
@@ -52,7 +52,7 @@ class Policy(NamedTuple):
     @classmethod
     def read(cls, run: Path, which: str, task: Task | type[Task]) -> "Policy":
         """Read it from the folder of a run; InputError for records that were changed."""
-        config, record = options_of(run), read_record(run / "run.json")
+        config, record = options_of(run), read_run(run)
         epochs = {found["epoch"]: found for found in evaluations(read_finished(run, record))}
         if which == "best":
             dev = best_epoch(list(epochs.values()), task.headline)

@@ -35,6 +35,13 @@ def write_record(path: Path, record: dict) -> None:
     write_json(path, {**record, KEY: _hash(record)})
 
 
+def read_run(folder: Path) -> dict:
+    """Return the record of the run in a folder; errors as `read_record`, or where there is none."""
+    if not (folder / "run.json").is_file():
+        raise InputError(f"there is no run in {folder}; expected a folder with a run.json")
+    return read_record(folder / "run.json")
+
+
 def read_record(path: Path) -> dict:
     """Return what run.json holds, but for the hash; raises InputError if it is damaged."""
     with reading(path, "the record of a run"):

@@ -9,7 +9,7 @@ from experiments.run.curves import curves
 from experiments.run.evaluation import evaluations
 from experiments.run.metrics_log import STEP, read_finished, read_lines
 from experiments.run.page import result_page
-from experiments.run.record import read_record
+from experiments.run.record import read_run
 from experiments.run.score_table import score_rows
 from minigpt.errors import InputError
 from minigpt.files import reading
@@ -38,9 +38,7 @@ class Result:
         `task` is needed for a task of one's own alone, which no name leads to.
         """
         folder = Path(folder)
-        if not (folder / "run.json").exists():
-            raise InputError(f"there is no run in {folder}; expected a folder with a run.json")
-        record = read_record(folder / "run.json")
+        record = read_run(folder)
         if record.get("status") != "finished":
             raise InputError(
                 f"the run in {folder} is {record.get('status')}; expected a finished one, "
@@ -62,7 +60,7 @@ class Result:
 
     def record(self) -> dict:
         """Return what run.json holds: options, versions, machine, times, memory."""
-        return read_record(self.folder / "run.json")
+        return read_run(self.folder)
 
     def steps(self) -> list[dict]:
         """Return a row for each optimizer step: step, epoch, phase, loss and what else was logged.

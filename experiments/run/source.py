@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from experiments.run.config import Config, make_config
 from experiments.run.contents import base_hash, check_contents
-from experiments.run.record import read_record
+from experiments.run.record import read_run
 from lora import load_adapter, merge, unload
 from minigpt import GPT, PRESETS, load_pretrained
 from minigpt.errors import InputError
@@ -76,7 +76,7 @@ def add_adapters(model: GPT, folder: Path) -> None:
     load_adapter(model, folder)
     run = folder.parent
     if folder.name in POLICIES and (run / "run.json").is_file():
-        record = read_record(run / "run.json")
+        record = read_run(run)
         found = base_hash(model, options_of(run).precision)
         check_contents(run, record.get("contents", {}), {"weights": found})
 
@@ -86,7 +86,7 @@ def policy_folder(run: Path, which: str) -> Path:
     if which not in POLICIES:
         raise InputError(f"unknown policy {which!r}; expected one of {', '.join(POLICIES)}")
     if not keeps(run, which):
-        status = read_record(run / "run.json").get("status")
+        status = read_run(run).get("status")
         raise InputError(
             f"the run in {run} keeps no {which} policy (its status: {status}); "
             f"expected {POLICIES[which]}"
@@ -102,13 +102,11 @@ def keeps(run: Path, which: str) -> bool:
 
 def options_of(run: Path) -> Config:
     """Return the options that a run's folder records; InputError for any other folder."""
-    path = run / "run.json"
-    if not path.is_file():
-        raise InputError(f"there is no run in {run}; expected a folder with run.json")
+    options = read_run(run)["config"]
     try:
-        return make_config(**read_record(path)["config"])
+        return make_config(**options)
     except TypeError as error:  # an option of another command, or of another version
-        raise InputError(f"{path} records another kind of run ({error})") from error
+        raise InputError(f"{run / 'run.json'} records another kind of run ({error})") from error
 
 
 def hub_name(source: Source) -> str | None:

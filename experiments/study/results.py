@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.run.evaluation import evaluations, load_statistics, statistics_path
 from experiments.run.metrics_log import read_finished
-from experiments.run.record import read_record
+from experiments.run.record import read_run
 from experiments.study.arms import Arm, Study
 from experiments.study.claims import SECONDS, SECONDS_PER_EPOCH
 from minigpt.errors import InputError
@@ -26,7 +26,7 @@ class Run:
 
     @cached_property
     def record(self) -> dict:
-        record = read_record(self.folder / "run.json")
+        record = read_run(self.folder)
         if record.get("status") != "finished":
             raise InputError(
                 f"the run in {self.folder} is {record.get('status')}; "

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.run.config import make_config
 from experiments.run.contents import SHOWN
 from experiments.run.display import TERMINAL, printable
-from experiments.run.record import read_record
+from experiments.run.record import read_run
 from experiments.study.arms import Arm
 from experiments.study.results import ArmResult, Run
 from experiments.study.statistics import Difference, compare
@@ -38,9 +38,7 @@ def read_runs(folders: Sequence[Path]) -> list[ArmResult]:
 
 
 def _read(folder: Path, name: str) -> ArmResult:
-    if not (folder / "run.json").exists():
-        raise InputError(f"there is no run in {folder}; expected a folder with a run.json")
-    options = read_record(folder / "run.json")["config"]
+    options = read_run(folder)["config"]
     run = Run(folder, task_class(options["task"]))
     if "dev" not in run.record.get("contents", {}):
         raise InputError(
