@@ -12,7 +12,6 @@ ORANGE, SKY = "#E69F00", "#56B4E9"
 GREY = "#767676"  # of floors, guides and whatever is there to compare with
 HEAT = "cividis"  # from 0 to the most; Nuñez, Anderton and Renslow (2018), arXiv 1712.01662
 
-
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)))
