@@ -12,7 +12,7 @@ from experiments.run.seeds import torch_generator
 from experiments.run.training import autocast
 from minigpt import GPT
 from minigpt.errors import InputError
-from minigpt.files import hash_file, write_text
+from minigpt.files import hash_file, reading, write_text
 from minigpt.tokenizer import Tokenizer
 from tasks import Example, PreferencePair, Task, build_pairs, describe_pairs
 
@@ -90,21 +90,16 @@ def save_pairs(path: Path, pairs: list[PreferencePair]) -> None:
 
 def load_pairs(path: Path, handoff: dict) -> list[PreferencePair]:
     """Read the pairs of a handoff, as run.json records it; raises InputError for others."""
-    try:
+    with reading(path, "the preference pairs that the run wrote there, start it anew"):
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         pairs = [PreferencePair(**json.loads(line)) for line in lines]
         number = handoff["pairs"]["pairs"]
         told = handoff.get("pairs_sha256")  # records of before it was kept have none
         same = told is None or told == hash_file(path, hashlib.sha256())
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(
-            f"cannot read the preference pairs in {path} ({error!s:.200}); "
-            "expected what the run wrote there, start it anew"
-        ) from error
     texts = all(isinstance(text, str) for pair in pairs for text in pair)
     if not same or not texts or len(pairs) != number:
         raise InputError(
             f"the {len(pairs)} preference pairs in {path} are not the "
-            f"{number} that the run wrote there; start it anew"
+            f"{number} that the run wrote there; expected those, start it anew"
         )
     return pairs
