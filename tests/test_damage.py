@@ -11,33 +11,19 @@ from experiments.run.evaluation import load_statistics, save_statistics
 from experiments.run.handover import load_pairs, save_pairs
 from experiments.run.hashed_tensors import KEY, load_hashed, save_hashed
 from experiments.run.reference_cache import load_or_compute
-from experiments.run.training import make_optimizer
-from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
 from tasks import PreferencePair, get_task
+from tests.fuzz_runs import trained
 
-SHAPE = GPTConfig(vocab_size=11, n_positions=8, n_layer=1, n_head=2, n_embd=4)
 NAME = "h.0.attn.c_attn.weight"
 EXP_AVG, EXP_AVG_SQ = f"optimizer/exp_avg/{NAME}", f"optimizer/exp_avg_sq/{NAME}"
 STEP, WEIGHT = f"optimizer/step/{NAME}", f"model/{NAME}"
 
 
-def trained(steps: int = 1):
-    """A model and its optimizer after some steps on random gradients."""
-    model = GPT(SHAPE, generator=torch.Generator().manual_seed(0))
-    optimizer = make_optimizer(model)
-    draw = torch.Generator().manual_seed(1)
-    for _ in range(steps):
-        for parameter in model.parameters():
-            parameter.grad = torch.randn(parameter.shape, generator=draw)
-        optimizer.step()
-    return model, optimizer
-
-
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, *trained(), {"step": 1})
+    save_checkpoint(path, *trained(1), {"step": 1})
     return path
 
 
@@ -93,7 +79,7 @@ def test_a_checkpoint_of_other_tensors_is_refused(checkpoint, change, hashed):
 
 def test_a_checkpoint_from_before_the_hash_is_loaded(checkpoint):
     rewrite(checkpoint, lambda tensors: None, hashed=False)
-    (model, optimizer), (saved, saved_optimizer) = trained(steps=2), trained()
+    (model, optimizer), (saved, saved_optimizer) = trained(steps=2), trained(1)
     load_checkpoint(checkpoint, model, optimizer)
     for one, other in zip(model.parameters(), saved.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -108,7 +94,7 @@ def test_every_changed_byte_of_a_checkpoint_is_found(checkpoint, place):
     checkpoint.write_bytes(data)
     with pytest.raises(InputError):
         read_progress(checkpoint)
-        load_checkpoint(checkpoint, *trained())
+        load_checkpoint(checkpoint, *trained(1))
 
 
 @pytest.mark.parametrize(
