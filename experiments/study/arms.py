@@ -16,7 +16,7 @@ from experiments.run.config import Config, identity, make_config, run_name
 from experiments.run.contents import read_task
 from experiments.run.flags import RowsConfig, RowsFlags
 from experiments.run.plan import with_defaults
-from experiments.study.claims import Claim
+from experiments.study.claims import SECONDS, Claim
 from minigpt.errors import InputError
 from tasks import Task
 from tasks.registry import task_class
@@ -155,6 +155,16 @@ class Study:
                     f"the plan names the {what} {', '.join(twice)} twice; "
                     f"expected every {what} once"
                 )
+        self._check_intervals()
+
+    def _check_intervals(self) -> None:
+        """Refuse what would leave a report without intervals: two units at least make one."""
+        if self.dev_examples == 1:
+            raise InputError("--dev-examples is 1; expected 2 or more, which intervals are over")
+        if self.epochs == 1 and SECONDS in {claim.metric for claim in self.claims()}:
+            raise InputError(
+                "--epochs is 1; expected 2 or more, which intervals of seconds an epoch are over"
+            )
 
     def read_task(self) -> Task:
         """Return the task on the study's data, as its runs read it."""
