@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from experiments.run.contents import SHOWN
-from experiments.run.record import NUMBER, SCORES, misfits
+from experiments.run.record import KEY, NUMBER, SCORES, misfits
 from minigpt.errors import InputError
 from minigpt.files import reading
 
@@ -72,17 +72,17 @@ def read_finished(folder: Path, record: dict) -> list[dict]:
 def extent(path: Path) -> dict:
     """Return how long the log is by now, and its SHA-256: what `check_extent` looks for."""
     content = _content(path)
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"bytes": len(content), KEY: hashlib.sha256(content).hexdigest()}
 
 
-def check_extent(path: Path, extent: dict) -> bytes:
-    """Return the log up to an extent that it had; raises InputError if it was changed since."""
-    content = _content(path)[: extent["bytes"]]
-    then, now = extent["sha256"], hashlib.sha256(content).hexdigest()
-    if now != then:
+def check_extent(path: Path, then: dict) -> bytes:
+    """Return the log up to the extent that it had then; InputError if it was changed since."""
+    content = _content(path)[: then["bytes"]]
+    before, now = then[KEY], hashlib.sha256(content).hexdigest()
+    if now != before:
         raise InputError(
-            f"{path} was changed since the run wrote its first {extent['bytes']:,} bytes (SHA-256 "
-            f"{then[:SHOWN]} then, {now[:SHOWN]} now); expected them as they were, {ANEW}"
+            f"{path} was changed since the run wrote its first {then['bytes']:,} bytes (SHA-256 "
+            f"{before[:SHOWN]} then, {now[:SHOWN]} now); expected them as they were, {ANEW}"
         )
     return content
 

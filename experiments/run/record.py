@@ -10,7 +10,7 @@ from pathlib import Path
 from minigpt.errors import InputError
 from minigpt.files import read_bytes, reading, write_json
 
-KEY = "sha256"  # in run.json, of all the rest
+KEY = "sha256"  # in run.json, of all the rest; in its "log", of metrics.jsonl
 NUMBER = (int, float)
 # The forms of what may be there. In them, `...` stands for any name, or for any number of items.
 SCORES = {...: {"value": NUMBER, "interval": [NUMBER, NUMBER], "larger_is_better": bool}}
