@@ -309,6 +309,7 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
     assert timeless[0] == timeless[1] and "eval_rewards/margins" in timeless[0][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [2, 3])  # within an epoch, and at its end before it is evaluated
 def test_a_signal_waits_for_the_step_and_its_checkpoint(
     finished, model, tmp_path, monkeypatch, capsys, steps

@@ -8,7 +8,7 @@ from minigpt import GPT, GPTConfig, accelerate, decelerate
 from minigpt.fast import head
 from objectives import SFT, make_batch
 
-P, C, V = 23, 8, 50
+P, C, V = 16, 4, 20
 # Weights of the positions in the loss: SFT's, one number with a mean's rounding in it, DPO's.
 EVEN = torch.full((P,), -1.0 / P, dtype=torch.float64)
 WEIGHTS = {

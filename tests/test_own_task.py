@@ -67,11 +67,11 @@ def registered(monkeypatch):
 
 
 def study(out, **options) -> HandoffGridStudy:
-    """SFT for two epochs against SFT and DPO for one each, with two seeds."""
+    """SFT for two epochs against SFT and DPO for one each, with three seeds."""
     return HandoffGridStudy(
         task="opposite",
         epochs=2,
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         switch_epochs=(1,),
         methods=("full",),
         device="cpu",
@@ -87,7 +87,7 @@ def runs(registered, model, tmp_path):
 
 
 def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_path, capsys):
-    assert len(runs) == 4
+    assert len(runs) == 6
     result = runs[-1]
     assert [record["phase"] for record in result.epochs] == ["untuned", "sft", "dpo"]
     assert (result.folder / "curves.png").is_file()
@@ -111,7 +111,7 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_p
     (claim,) = [line for line in text.splitlines() if line.startswith("| full: DPO after epoch 1")]
     assert "| kilobits/word |" in claim
     assert "cannot be told" in claim
-    assert "differences both smaller and larger than 350.0" in claim  # the margin
+    assert "differences on both sides of 350.0" in claim  # the margin
     assert "words with an opposite" in claim  # how many would tell
     assert "| floor: any word | 40000.0 |" in text
 

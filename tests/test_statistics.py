@@ -192,8 +192,8 @@ def test_arms_must_have_seeds_and_share_their_units():
 
 
 def test_a_few_simulated_studies_are_covered_and_told(capsys):
-    (cell, *others) = coverage.run(coverage.CoverageConfig(trials=40, n_seeds=(3,), n_units=(12,)))
-    assert len(others) == 7 and 0.8 <= cell.covered <= 1.0 and cell.holds <= 0.2
+    (cell, *others) = coverage.run(coverage.CoverageConfig(trials=12, n_seeds=(3,), n_units=(12,)))
+    assert len(others) == 7 and 0.6 <= cell.covered <= 1.0 and cell.holds <= 0.3
     assert "tenfold" in capsys.readouterr().out
 
 

@@ -251,6 +251,7 @@ def test_a_dry_run_without_the_data_plans_the_rest(smoke, model, tmp_path, monke
         assert "the runs of data-scale depend on it" in printed
 
 
+@pytest.mark.slow
 def test_the_floors_stand_in_a_table(capsys):
     rows = floors.run(floors.FloorsConfig())
     shown = capsys.readouterr().out
