@@ -33,7 +33,9 @@ def load_hashed(path: Path, *names: str) -> dict[str, Tensor]:
         try:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, AttributeError, ValueError) as error:  # a type unknown to torch
-            raise InputError(f"{path} holds a tensor that cannot be read: {error}") from error
+            raise InputError(
+                f"{path} holds a tensor that cannot be read ({error}); expected tensors of a run"
+            ) from error
     told = metadata.pop(KEY, None)
     if other := sorted(metadata.keys() - {*names}):
         raise InputError(f"{path} is damaged at {listed(other)}; expected the metadata of a run")

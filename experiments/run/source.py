@@ -49,7 +49,10 @@ def find_source(model: str | Path, base: str | None = None) -> Source:
     while _holds_adapters(weights):
         folder = Path(weights)
         if folder.resolve() in (other.resolve() for other in adapters):
-            raise InputError(f"the adapters in {folder} name themselves as their base")
+            raise InputError(
+                f"the adapters in {folder} name themselves as their base; expected a model that "
+                "they stand beside, --base names one"
+            )
         adapters.append(folder)
         weights, base = _policy(_base_of(folder) if base is None else base), None
     if base is not None:
@@ -106,7 +109,9 @@ def options_of(run: Path) -> Config:
     try:
         return make_config(**options)
     except TypeError as error:  # an option of another command, or of another version
-        raise InputError(f"{run / 'run.json'} records another kind of run ({error})") from error
+        raise InputError(
+            f"{run / 'run.json'} records another kind of run ({error}); expected a handoff"
+        ) from error
 
 
 def hub_name(source: Source) -> str | None:
