@@ -114,6 +114,11 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_p
     assert "differences on both sides of 350.0" in claim  # the margin
     assert "words with an opposite" in claim  # how many would tell
     assert "| floor: any word | 40000.0 |" in text
+    (change,) = [
+        line for line in text.splitlines() if line.startswith("| full, switch 1 | kilobits")
+    ]
+    before, after, lead = (float(cell.split()[0]) for cell in change.split(" | ")[2:5])
+    assert lead == pytest.approx(before - after, abs=0.2)  # fewer bits are better
 
     capsys.readouterr()
     floors.run(floors.FloorsConfig(task="opposite"))

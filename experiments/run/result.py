@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.run.curves import curves
 from experiments.run.evaluation import evaluations
-from experiments.run.metrics_log import STEP, read_finished, read_lines
+from experiments.run.metrics_log import STEP, read_finished
 from experiments.run.page import result_page
 from experiments.run.record import read_run
 from experiments.run.score_table import score_rows
@@ -103,7 +103,7 @@ class Result:
         return curves(self._log(), self.floors, self.task)
 
     def _log(self) -> list[dict]:
-        return read_lines(self.folder / "metrics.jsonl")
+        return read_finished(self.folder, self.record())
 
     def _evaluations(self) -> list[dict]:
         """Return every evaluation's record, the one on test last, which is the best epoch's."""

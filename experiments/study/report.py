@@ -10,6 +10,7 @@ from experiments.study.arms import Study
 from experiments.study.claims import PAPER, SECONDS
 from experiments.study.document import Block, Heading, Link, Paragraph, Picture, Table
 from experiments.study.figures import draw_study
+from experiments.study.handoff_table import handoff_blocks
 from experiments.study.judging import Case
 from experiments.study.pair_table import pair_blocks
 from experiments.study.results import ArmResult
@@ -41,6 +42,7 @@ def report_study(
         Paragraph(study.question),
         *(Picture(path, caption) for path, caption in figures),
         arms_table(results, task, record),
+        *handoff_blocks(results, task),
         *pair_blocks(results),
     ]
 

@@ -44,8 +44,12 @@ class Run:
         """Every metric on dev after the last epoch, with its addends, and the training's time."""
         seconds = [record["seconds"] for record in self.epochs if record["epoch"] > 0]
         time = SECONDS_PER_EPOCH.of(np.array([(s, 1.0) for s in seconds]))
-        last = self.epochs[-1]
-        return {**self.metrics_on("dev", last["epoch"], last["scores"]), SECONDS: time}
+        return {**self.metrics_after(self.epochs[-1]["epoch"]), SECONDS: time}
+
+    def metrics_after(self, epoch: int) -> dict[str, Metric]:
+        """Return every metric on dev after an epoch that was evaluated, with its addends."""
+        record = next(record for record in self.epochs if record["epoch"] == epoch)
+        return self.metrics_on("dev", epoch, record["scores"])
 
     def metrics_on(self, split: str, epoch: int, scores: dict) -> dict[str, Metric]:
         """Return every metric on a split after an epoch, with its addends.
