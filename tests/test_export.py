@@ -177,7 +177,7 @@ def test_the_card_says_what_the_record_says(lora_run, small_model):
         "32 for train, 8 for dev",
         "by SFT in epoch 1, then DPO on `right-vs-wrong` pairs in epoch 2, its reference the p",
         f"policy called best, that of epoch {epoch}, chosen by `accuracy` on dev",
-        record["commit"],
+        record["commit"] or "a commit that is not known",
         record["contents"]["data"],
         record["contents"]["weights"],
     ):

@@ -173,7 +173,7 @@ def test_a_run_that_fails_is_named_and_finished_work_stays(model, tmp_path):
         )
     assert sorted(tmp_path.glob("runs/*/run.json")) == kept
     kept[0].write_text("{")
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="it is not the record of a run"):
         parameterization.run(comparison(model, tmp_path, seeds=(0,)))
 
 
@@ -260,9 +260,9 @@ def test_the_floors_stand_in_a_table(capsys):
 
 
 @pytest.mark.slow
-def test_smoke(tmp_path):
-    """Every experiment of both tasks with the verse model, and a report that has it all."""
-    out = run(ReproduceConfig(smoke=True, out=tmp_path, jobs=2))
+def test_smoke(tmp_path, model):
+    """Every experiment of both tasks, and a report that has it all."""
+    out = run(ReproduceConfig(smoke=True, models=(str(model),), out=tmp_path, jobs=2))
     text, page = ((out / name).read_text() for name in ("report.md", "report.html"))
     for title in (
         "Full fine-tuning against LoRA",

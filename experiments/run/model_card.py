@@ -161,11 +161,13 @@ def _scores(policy: Policy) -> str:
 
 
 def _making(config: Config, record: dict) -> str:
+    known = record.get("commit")  # none where the code was no git checkout
+    commit = f"commit `{known}`" if known else "a commit that is not known"
     changes = ", with changes that were not committed" if record.get("dirty") else ""
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     contents = [f"SHA-256 of the {what}: `{h}`" for what, h in record.get("contents", {}).items()]
     lines = [
-        f"minigpt-lab at commit `{record.get('commit')}`{changes}; {versions}; "
+        f"minigpt-lab at {commit}{changes}; {versions}; "
         f"{config.precision} on {config.device}; begun {record.get('started')}.",
         *contents,
         f"```sh\n{command_of(config)}\n```",
