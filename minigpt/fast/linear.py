@@ -15,9 +15,8 @@ from minigpt.fast.fallback import Fast, ordinary
 # What TorchInductor calls for a linear layer on a CPU; it has no public name.
 _AVAILABLE = torch.backends.mkldnn.is_available()
 _ONEDNN = torch.ops.mkldnn._linear_pointwise if _AVAILABLE else None
-_AVX512 = torch.backends.cpu.get_cpu_capability().startswith(
-    "AVX512"
-)  # sums and gradients by it, too
+# Sums and gradients by it, too.
+_AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 _BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not by every processor
 
 

@@ -26,8 +26,10 @@ class FastGPT(GPT, Fast):
 
     def states(self, ids: Tensor, row: Tensor, position: Tensor, cache=None) -> Tensor:
         last = self.h[-1]
-        places = find_places(row, position, *ids.shape)
-        if "hidden" in vars(self) or not (selectable(last) and places.few and ordinary(row)):
+        # First what costs nothing: to find the places waits for the device, and cannot be traced.
+        possible = "hidden" not in vars(self) and selectable(last) and ordinary(row)
+        places = find_places(row, position, *ids.shape) if possible else None
+        if places is None or not places.few:
             return super().states(ids, row, position, cache)
         x = self.embed(ids, cache)
         for i, block in enumerate(self.h[:-1]):
