@@ -32,3 +32,8 @@ def read_text(path: Path, errors: str = "strict") -> str:
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation but inner apostrophes."""
     return _WORD.findall(text.lower().replace("’", "'"))
+
+
+def text_key(text: str) -> str:
+    """Return what texts have in common that are the same but for case and punctuation."""
+    return " ".join(re.findall(r"\w+", text.lower()))

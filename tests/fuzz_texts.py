@@ -58,7 +58,7 @@ def check_sonnets(folder: Path, changed: str) -> None:
     if not account.skipped:
         split = "train" if changed in ("", SPLIT_FILES["train"]) else "dev"
         title = sum(bool(line) for line in lines[: lines.index(numbers[0])])
-        verses = sum(map(len, splits[split]))
+        verses = sum(len(sonnet.lines) for sonnet in splits[split])
         assert title + len(numbers) + verses == sum(map(bool, lines))
         assert bool(title) == any("title" in note for note in account.notes)
 

@@ -13,8 +13,8 @@ from minigpt.errors import InputError
 from tasks import Example, from_rows, get_task
 from tasks.accounts import FileAccount
 from tasks.own.reading import check_read, read_rows
-from tasks.own.splits import components, draw_splits, group_key
 from tasks.own.store import StoredRows, TextStore
+from tasks.splits import components, draw_splits, group_key
 from tasks.table import read_table
 from tests.conftest import oracle
 

@@ -63,6 +63,9 @@ BOUNDS = {
     "dropout": PROBABILITY,
     "train_examples": COUNT,
     "dev_examples": COUNT,
+    "folds": Bounds(2, 1_000_000),
+    "fold": Bounds(0, 1_000_000),
+    "held_back": Bounds(0, 1_000_000),
     "evaluate_every": COUNT,
     "samples": Bounds(1, 100_000),  # which are written together
     "temperature": WEIGHT,

@@ -16,11 +16,14 @@ from experiments.run.flags import (
     make_lora,
     make_preference,
 )
+from minigpt.errors import InputError
 from minigpt.fast.compiling import Backend
 from objectives import PREFERENCE_OPTIONS
+from tasks.splits import Fold
 
 # These do not decide what a run computes, but for rounding.
 NOT_IDENTITY = ("out", "resume", "dry_run", "compile", "log", "keep")
+FOLDS = ("folds", "fold", "held_back")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,13 @@ class Config:
     """Keep only so many training examples."""
     dev_examples: int | None = None
     """Keep only so many examples of dev and of test."""
+    folds: int | None = None
+    """Cross-validation: all that there is to learn from in so many folds, the same for every seed,
+    instead of the task's own splits."""
+    fold: int | None = None
+    """The fold that is dev, from 0 on; the others are trained on."""
+    held_back: int | None = None
+    """A fold that is neither dev nor trained on, as what is tuned here will be used on it."""
     evaluate_every: int = 1
     """Epochs between evaluations; a phase's last epoch is always evaluated."""
     samples: int | None = None
@@ -109,7 +119,18 @@ class Config:
     def task_options(self) -> dict[str, Any]:
         """The options that the task itself takes, by its names for them; None is its default."""
         sampling = {"n_samples": self.samples, "temperature": self.temperature, "top_p": self.top_p}
-        return sampling | vars(self.rows)
+        return sampling | vars(self.rows) | {"fold": self.dev_fold()}
+
+    def dev_fold(self) -> Fold | None:
+        """The fold that is dev; None for the task's own splits, InputError for half a choice."""
+        if self.folds is None and self.fold is None and self.held_back is None:
+            return None
+        if self.folds is None or self.fold is None:
+            raise InputError(
+                f"--folds is {self.folds}, --fold {self.fold} and --held-back {self.held_back}; "
+                "expected both --folds and --fold, or none of them"
+            )
+        return Fold(self.fold, self.folds, self.held_back)
 
 
 def make_config(**options) -> Config:
@@ -151,7 +172,7 @@ def identity(config: Config) -> dict:
     and null for a target margin that is the loss's own.
     """
     values = {name: v for name, v in flat_options(config).items() if name not in NOT_IDENTITY}
-    for name in ROWS_FLAGS:
+    for name in (*ROWS_FLAGS, *FOLDS):
         if values[name] is None:
             del values[name]
     if not values["rank_stabilised"]:

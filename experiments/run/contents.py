@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.run.config import Config
+from experiments.run.config import FOLDS, Config
 from experiments.run.hashed_tensors import feed_tensors
 from minigpt import GPT
 from minigpt.errors import InputError
@@ -27,6 +27,12 @@ def read_task(config: Config, task: Task | None = None) -> Task:
         "test": config.dev_examples,
     }
     return get_task(config.task, config.data, limits=limits, **config.task_options())
+
+
+def data_options(config: Config) -> Config:
+    """Return the options that decide which examples a run reads, all others at their defaults."""
+    names = ("task", "data", "rows", "train_examples", "dev_examples", *FOLDS)
+    return Config(**{name: getattr(config, name) for name in names})
 
 
 def _check_handed_over(config: Config) -> None:

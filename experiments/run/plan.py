@@ -51,6 +51,7 @@ def resolve(config: Config, task: type[Task] | None = None) -> RunPlan:
     check_log(config.log)
     _check_pairs(config, task)
     check_bounds(flat_options(config))
+    config.dev_fold()
     _check_adapters(config)
     source = find_source(config.model, config.base)
     config = _fill_in(config, task, source)

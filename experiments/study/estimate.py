@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.run.config import Config
-from experiments.run.contents import read_task
+from experiments.run.contents import data_options, read_task
 from experiments.run.loop import run
 from experiments.study.arms import Study
 from experiments.study.runner import finished
@@ -49,7 +49,7 @@ class RunTimes:
     def __init__(self) -> None:
         self.absent: dict[str, None] = {}  # what was looked for and is not here, as sentences
         self._speeds: dict[tuple, dict[str, float]] = {}
-        self._sizes: dict[tuple, dict[str, int]] = {}
+        self._sizes: dict[Config, dict[str, int]] = {}
 
     def runs(self, study: Study) -> list[Config]:
         """Return the study's runs, none if they depend on data that are not here."""
@@ -62,7 +62,7 @@ class RunTimes:
 
     def seconds(self, config: Config) -> float | None:
         """Return how long a run will take, 0 if it is finished; None if that cannot be told."""
-        data = (config.task, config.data, config.rows, config.train_examples, config.dev_examples)
+        data = data_options(config)
         kind = (config.task, config.model, config.parameterization, config.lora, config.precision)
         try:
             if finished(config):

@@ -19,14 +19,18 @@ from multiprocessing import (
     parent_process,
 )
 from multiprocessing.context import BaseContext
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from experiments.run.config import Config, identity
-from experiments.run.contents import base_hash, check_contents, data_hash, read_task
-from experiments.run.flags import RowsConfig
+from experiments.run.contents import (
+    base_hash,
+    check_contents,
+    data_hash,
+    data_options,
+    read_task,
+)
 from experiments.run.loop import run
 from experiments.run.memory import keep_freed_memory
 from experiments.run.plan import resolve
@@ -96,8 +100,7 @@ def finished(config: Config) -> bool:
         )
     contents, found = record.get("contents", {}), {}
     if "data" in contents:
-        limits = config.train_examples, config.dev_examples
-        found["data"] = _data_hash(config.task, config.data, config.rows, *limits)
+        found["data"] = _data_hash(data_options(config))
     if "weights" in contents:
         plan = resolve(config)
         found["weights"] = _weights_hash(plan.source, plan.lora, plan.config.precision)
@@ -106,11 +109,9 @@ def finished(config: Config) -> bool:
 
 
 @cache
-def _data_hash(
-    name: str, data: Path | None, rows: RowsConfig, train: int | None, dev: int | None
-) -> str:
+def _data_hash(options: Config) -> str:
     """Return the hash of the data, which is read once for all runs on it."""
-    return data_hash(read_task(Config(name, data, rows, train_examples=train, dev_examples=dev)))
+    return data_hash(read_task(options))
 
 
 @cache

@@ -5,13 +5,13 @@ training can answer without reading any other text of its row, so the score of a
 compare two texts at all is a floor, and the more training rows, the higher it lies.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from tasks.choice.rows import Choice
 from tasks.choice.scores import CHOICE_SCORES, prediction_statistics
+from tasks.text import text_key
 
 
 def choice_floors(
@@ -62,16 +62,6 @@ def lookup(train: Sequence[Choice], rows: Sequence[Choice], n_labels: int) -> np
     return np.where(tied, majority, found.argmax(axis=1))
 
 
-def text_key(text: str) -> str:
-    """Return what texts have in common that are the same but for case and punctuation."""
-    return " ".join(_words(text))
-
-
-def _words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without punctuation."""
-    return re.findall(r"\w+", text.lower())
-
-
 def _majority(labels: np.ndarray, n_labels: int) -> int:
     """Return the commonest label, the first of equals."""
     return int(np.bincount(labels, minlength=n_labels).argmax())
@@ -81,7 +71,7 @@ def _overlaps(rows: Sequence[Choice]) -> np.ndarray:
     """Return the share of words, of all in either text, that are in both (Jaccard): (N,)."""
 
     def overlap(row: Choice) -> float:
-        first, second = (set(_words(text)) for text in row.texts)
+        first, second = (set(text_key(text).split()) for text in row.texts)
         return len(first & second) / max(1, len(first | second))
 
     return np.array([overlap(row) for row in rows])

@@ -18,6 +18,7 @@ from tasks.choice.template import Template, typed
 from tasks.own.rows import BadRow, RowsTask
 from tasks.own.sources import Rows
 from tasks.own.unlabelled import read_unlabelled
+from tasks.splits import Fold
 
 MOST_TOLD = 100  # labels without a word that are counted one by one
 EXPECTED_LABELS = """expected a word for each, as in --labels 0=" no" 1=" yes\""""
@@ -46,6 +47,7 @@ class ChoiceTask(RowsTask, ClozeTask):
         template: str | None = None,
         labels: Mapping[Any, str] | Iterable[str] = (),
         label_column: str = "label",
+        fold: Fold | None = None,
     ):
         if template is None:
             raise InputError(
@@ -60,7 +62,7 @@ class ChoiceTask(RowsTask, ClozeTask):
         self.width = len(self.columns)
         self._wordless: Counter[str] = Counter()
         self._unlabelled = ""
-        super().__init__(data, limits=limits, train=train, dev=dev, test=test)
+        super().__init__(data, limits=limits, train=train, dev=dev, test=test, fold=fold)
         self._tell_labels()
 
     def asked(self, values: dict[str, Any]) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ from tasks.own.passages import beginning, cut
 from tasks.own.reading import Entry
 from tasks.own.rows import BadRow, RowsTask, text_in
 from tasks.own.sources import Rows
-from tasks.own.splits import text_hash
 from tasks.own.writing import (
     COMPLETION_SCORES,
     shuffled,
@@ -30,6 +29,7 @@ from tasks.own.writing import (
 )
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
 from tasks.sampling import check_sampling, sample_texts
+from tasks.splits import Fold, text_hash
 
 SAMPLED = 200  # examples of a split that completions are sampled of: writing takes far longer
 SHOWN = 2  # completions among the samples
@@ -72,12 +72,13 @@ class CompletionTask(RowsTask):
         n_samples: int = 1,
         temperature: float = 1.0,
         top_p: float = 0.9,
+        fold: Fold | None = None,
     ):
         check_sampling(n_samples, temperature, top_p)
         self.n_samples, self.temperature, self.top_p = n_samples, temperature, top_p
         self._is_text: bool | None = None  # until the first row is read
         self._longest = ""  # of the completions
-        super().__init__(data, limits=limits, train=train, dev=dev, test=test)
+        super().__init__(data, limits=limits, train=train, dev=dev, test=test, fold=fold)
         if self._is_text:
             n = len({document for _, _, document in self.contents("train")})
             self.note(

@@ -13,8 +13,8 @@ from tasks.accounts import FileAccount
 from tasks.base import SPLITS, Example, Task, check_split
 from tasks.own.reading import Entry, check_read, read_rows, rows_in_memory
 from tasks.own.sources import Rows, Source, find_sources, name_of
-from tasks.own.splits import components, draw_splits, group_key, text_hash
 from tasks.own.store import StoredRows, TextStore
+from tasks.splits import Fold, components, draw_splits, group_key, text_hash
 
 
 class BadRow(ValueError):
@@ -56,7 +56,8 @@ class RowsTask(Task):
     """A task whose examples are rows of files or of memory; `tasks.from_rows` makes it of both.
 
     `data`, `train`, `dev` and `test` say where rows come from (`find_sources`); `limits` keeps only
-    so many of a split: the same in every run, and a smaller limit's are among a larger one's. A
+    so many of a split: the same in every run, and a smaller limit's are among a larger one's. With
+    a `fold`, dev is that fold of the rows for train, and no other rows are read. A
     subclass names the `columns`, and says what it takes from a row (`texts`), by which texts rows
     belong together (`ties`), and what example that makes (`example`). Raises InputError for rows
     that cannot be used.
@@ -74,8 +75,10 @@ class RowsTask(Task):
         train: str | Path | Rows | None = None,
         dev: str | float | Path | Rows | None = None,
         test: str | float | Path | Rows | None = None,
+        fold: Fold | None = None,
     ):
-        given, shares = find_sources(data, train, dev, test)
+        given, shares = find_sources(data, train, dev, test, folded=fold is not None)
+        self.fold = fold
         self.accounts: dict[str, FileAccount] = {}
         self._tables: dict[str, _Table] = {}
         self._leaks: dict[str, str] = {}
@@ -181,16 +184,21 @@ class RowsTask(Task):
     def _split(self, shares: dict[str, float]) -> dict[str, np.ndarray]:
         """Return the numbers of each split's rows in the table that they lie in."""
         numbers = {split: np.arange(len(t.store)) for split, t in self._tables.items()}
-        if not shares:
+        if not shares and not self.fold:
             return numbers
-        dev, test = shares.get("dev", 0.0), shares.get("test", 0.0)
         groups = components(self._tables["train"].keys_of_rows())
-        drawn = draw_splits(groups, dev=dev, test=test)
-        for split in ("train", *shares):
+        if self.fold:
+            drawn, told = self.fold.split(groups), str(self.fold)
+            account = self.accounts[self._names["train"]]
+            account.leave_out(sum(drawn == ""), f"in fold {self.fold.held_back}, held back")
+        else:
+            drawn = draw_splits(groups, dev=shares.get("dev", 0.0), test=shares.get("test", 0.0))
+            told = ", ".join(f"{100 * share:g} % {split}" for split, share in shares.items())
+            told = f"about {told} by the hash of a text"
+        for split in ("train", *(shares or ("dev",))):
             numbers[split] = np.flatnonzero(drawn == split)
             self._names[split] = self._names["train"]
-        told = ", ".join(f"{100 * share:g} % {split}" for split, share in shares.items())
-        self.drawn = f"about {told} by the hash of a text; rows that share one stay together"
+        self.drawn = f"{told}; rows that share one stay together"
         return numbers
 
     def _tell_repetitions(self) -> None:

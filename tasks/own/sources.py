@@ -27,13 +27,16 @@ def find_sources(
     train: str | Path | Rows | None,
     dev: str | float | Path | Rows | None,
     test: str | float | Path | Rows | None,
+    *,
+    folded: bool = False,
 ) -> Sources:
     """Return where each split's rows come from.
 
     `data` is a file, a folder with files called train, dev (or validation) and test, or one with
     texts (.txt), each a document; `train` stands in its place. `dev` and `test` are files, rows,
     or shares of train's rows. Without them what the folder has counts, then DEFAULT_SHARE; test is
-    drawn only where dev is. Raises InputError where none of it makes sense.
+    drawn only where dev is. Where splits are to be `folded`, they
+    are made of the rows for train. Raises InputError where none of it makes sense.
     """
     if (data is None) == (train is None):
         got = "neither" if data is None else "both"
@@ -41,6 +44,10 @@ def find_sources(
             f"got {got} of --data and --train; expected one of them, with rows of your own"
         )
     given = _in_folder(Path(data)) if data is not None else {"train": _source(train)}
+    if folded:
+        if dev is not None or test is not None:
+            raise InputError("got --dev or --test beside --folds; expected no other splits")
+        return Sources({"train": given["train"]}, {})
     shares: dict[str, float] = {}
     for split, asked in (("dev", dev), ("test", test)):
         share = _share(split, asked)

@@ -1,12 +1,16 @@
-"""What training has seen of the questions of another split; `lookup` answers by that alone."""
+"""Questions that pairs share: within a split, and with training, by which alone `lookup` answers.
+
+A question is its words, in their order.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tasks.choice.floors import text_key
 from tasks.paraphrase.quora import QuestionPair
+from tasks.splits import components, text_hash
+from tasks.text import text_key
 
 
 class Leak(NamedTuple):
@@ -27,12 +31,22 @@ class Leak(NamedTuple):
 
 
 def leak(train: Sequence[QuestionPair], pairs: Sequence[QuestionPair]) -> Leak:
-    """The pairs that share questions with training; a question is its words, in their order."""
+    """Return how many pairs share questions with training."""
     known = {question for pair in train for question in _questions(pair)}
     seen = np.array([[question in known for question in _questions(pair)] for pair in pairs])
     duplicate = np.array([pair.duplicate for pair in pairs])
     either, both = seen.any(axis=1), seen.all(axis=1)
     return Leak(len(pairs), int(either.sum()), int(both.sum()), int(duplicate[both].sum()))
+
+
+def question_groups(pairs: Sequence[QuestionPair]) -> np.ndarray:
+    """Return the group of each pair, (N,): those that questions tie together, by way of others too.
+
+    They are the connected components of the graph whose vertices are questions and whose edges are
+    the pairs.
+    """
+    keys = [[text_hash(question) for question in _questions(pair)] for pair in pairs]
+    return components(np.array(keys, dtype=np.uint64).reshape(-1, 2))
 
 
 def _questions(pair: QuestionPair) -> Iterator[str]:

@@ -16,7 +16,7 @@ from tasks.choice.rows import Choice, Unlabelled
 from tasks.choice.template import Template
 from tasks.own.rows import BadRow, text_in
 from tasks.own.unlabelled import read_unlabelled
-from tasks.paraphrase.leak import leak
+from tasks.paraphrase.leak import leak, question_groups
 from tasks.paraphrase.quora import (
     COURSE_FILES,
     QUESTION_COLUMNS,
@@ -24,6 +24,7 @@ from tasks.paraphrase.quora import (
     read_pairs,
     split_file,
 )
+from tasks.splits import Fold
 
 # The prompt ends without a space because GPT-2's tokens begin with theirs: " yes" is one token
 # after "?", but two after "? ".
@@ -38,7 +39,8 @@ class ParaphraseTask(ClozeTask):
     `data` is the official release (quora_duplicate_questions.tsv), or a folder with it or with the
     course's files; without it the course's files are fetched when a split is first asked for.
     `limits` keeps only so many pairs of a split: the same ones in every run, and a smaller limit's
-    are among a larger one's.
+    are among a larger one's. With a `fold` the training file alone is read, and dev is that fold of
+    its pairs; pairs that questions tie together are in one (`question_groups`).
     """
 
     name = "paraphrase"
@@ -50,36 +52,48 @@ class ParaphraseTask(ClozeTask):
     answers = (NO, YES)
 
     def __init__(
-        self, data: str | Path | None = None, *, limits: dict[str, int | None] | None = None
+        self,
+        data: str | Path | None = None,
+        *,
+        limits: dict[str, int | None] | None = None,
+        fold: Fold | None = None,
     ):
         self.data = None if data is None else Path(data)
+        self.fold = fold
         self.limits = limits or {}
         self.accounts: dict[str, FileAccount] = {}
         self._pairs: dict[str, list[QuestionPair]] = {}
 
     @property
     def scored_splits(self) -> tuple[str, ...]:
-        """All three of the official release; the course keeps the answers to its test set."""
+        """All three of the official release; the course keeps the answers to its test set.
+
+        Folds leave no test.
+        """
         _, one_split = split_file(self.data, "train")
-        return SPLITS[:2] if one_split else SPLITS
+        return SPLITS[:2] if one_split or self.fold else SPLITS
 
     @property
     def drawn(self) -> str | None:
-        """How dev and test come out of a single file; None for the course's, which come split."""
+        """How the splits come out of a single file; None for the course's, which come split."""
         path, one_split = split_file(self.data, "train")
+        if self.fold:
+            return f"all from {path.name}: {self.fold}; pairs that share questions stay together"
         if one_split:
             return None
         return f"all from {path.name}: each pair's text decides, 5 % are dev, 5 % test, 90 % train"
 
     def why_not_scored(self, split: str) -> str:
         """Return why test is not scored on the course's files."""
+        if self.fold:
+            return "folds leave train and dev"
         return f"the course keeps the answers to its test set, {COURSE_FILES[split]}"
 
     def pairs(self, split: str) -> list[QuestionPair]:
         """Return the question pairs of a split; its file is read when it is first asked for."""
         check_split(split)
         if split not in self._pairs:
-            self._read(*split_file(self.data, split), split)
+            self._read(*self._file(split), split)
         if not self._pairs[split]:
             read = [
                 "; ".join([f"{account.used:,} pairs in {name} can be used", *account.notes])
@@ -91,11 +105,21 @@ class ParaphraseTask(ClozeTask):
             )
         return self._pairs[split]
 
+    def _file(self, split: str) -> tuple[Path, bool]:
+        """Return the file that a split is read from, and whether it holds nothing else."""
+        path, one_split = split_file(self.data, "train" if self.fold else split)
+        return path, one_split and not self.fold
+
     def _read(self, path: Path, one_split: bool, split: str) -> None:
         pairs, account = read_pairs(path)
         self.accounts[path.name] = account
+        if self.fold:
+            drawn = self.fold.split(question_groups(pairs)).tolist()
+            account.leave_out(drawn.count(""), f"in fold {self.fold.held_back}, held back")
+        else:
+            drawn = [split if one_split else pair.split for pair in pairs]
         for name in [split] if one_split else SPLITS:
-            chosen = pairs if one_split else [pair for pair in pairs if pair.split == name]
+            chosen = [pair for pair, its in zip(pairs, drawn) if its == name]
             limit = self.limits.get(name)
             if limit is not None:
                 account.leave_out(len(chosen) - limit, f"over the limit of {limit:,} for {name}")
@@ -104,7 +128,7 @@ class ParaphraseTask(ClozeTask):
 
     def note(self, split: str, note: str) -> None:
         """Tell something of the pairs of a split, beside what became of the rows."""
-        path, _ = split_file(self.data, split)
+        path, _ = self._file(split)
         self.accounts[path.name].notes.append(note)
 
     def choices(self, split: str) -> list[Choice]:

@@ -22,12 +22,20 @@ PACKAGED = Path(__file__).parent / "data" / "sonnets.txt"
 _NUMBER = re.compile(r"\d{1,6}")  # alone on its line
 
 
-class SonnetData(NamedTuple):
-    """Sonnets by split, each the list of its lines, and what became of those in each file."""
+class Sonnet(NamedTuple):
+    """A sonnet and where it stands."""
 
-    splits: dict[str, list[list[str]]]
+    number: int
+    lines: list[str]
+    file: str  # its name
+
+
+class SonnetData(NamedTuple):
+    """Sonnets by split, and what became of those in each file."""
+
+    splits: dict[str, list[Sonnet]]
     accounts: dict[str, FileAccount]
-    from_one_file: str | None  # its name, where the numbers decide the splits
+    drawn: str | None  # how the splits were made, where the files do not decide them
 
 
 def read_sonnets(path: Path = PACKAGED) -> dict[int, list[str]]:
@@ -67,6 +75,17 @@ def split_sonnets(data: str | Path | None = None) -> SonnetData:
     sonnets.txt that stands under its number in a held-out file as well is left out of training.
     Raises InputError for a folder without the course's files, and as `read_sonnets` does.
     """
+    splits, accounts = read_splits(data)
+    if any(splits[split] for split in HELD_OUT_NUMBERS):
+        return SonnetData(splits, accounts, None)
+    drawn = f"all from {SPLIT_FILES['train']}: dev are 132 to 143, test 144 to 154"
+    return SonnetData(_split_by_number(splits["train"]), accounts, drawn)
+
+
+def read_splits(
+    data: str | Path | None,
+) -> tuple[dict[str, list[Sonnet]], dict[str, FileAccount]]:
+    """Return the sonnets of each split's file, and what became of them; see `split_sonnets`."""
     folder = PACKAGED.parent if data is None else Path(data)
     paths = {split: folder / name for split, name in SPLIT_FILES.items()}
     read = {split: _read_file(path) for split, path in paths.items() if path.is_file()}
@@ -76,20 +95,20 @@ def split_sonnets(data: str | Path | None = None) -> SonnetData:
             f"(and {SPLIT_FILES['dev']} where that ends at 131)"
         )
     accounts = {SPLIT_FILES[split]: account for split, (_, account) in read.items()}
-    if list(read) == ["train"]:
-        splits = _split_by_number(read["train"][0])
-        return SonnetData(splits, accounts, SPLIT_FILES["train"])
-    sonnets = {split: sonnets for split, (sonnets, _) in read.items()}
-    _leave_out_held_out(sonnets, accounts)
-    splits = {split: list(sonnets.get(split, {}).values()) for split in SPLIT_FILES}
-    return SonnetData(splits, accounts, None)
+    found = {split: sonnets for split, (sonnets, _) in read.items()}
+    _leave_out_held_out(found, accounts)
+    splits = {
+        split: [Sonnet(number, lines, name) for number, lines in found.get(split, {}).items()]
+        for split, name in SPLIT_FILES.items()
+    }
+    return splits, accounts
 
 
-def _split_by_number(sonnets: dict[int, list[str]]) -> dict[str, list[list[str]]]:
+def _split_by_number(sonnets: list[Sonnet]) -> dict[str, list[Sonnet]]:
     held_out = {n: split for split, numbers in HELD_OUT_NUMBERS.items() for n in numbers}
     splits = {split: [] for split in SPLIT_FILES}
-    for number in sorted(sonnets):
-        splits[held_out.get(number, "train")].append(sonnets[number])
+    for sonnet in sorted(sonnets):
+        splits[held_out.get(sonnet.number, "train")].append(sonnet)
     return splits
 
 

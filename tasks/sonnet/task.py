@@ -22,15 +22,18 @@ from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
 from tasks.sonnet.floors import sonnet_floors, text_scores
+from tasks.sonnet.folds import fold_sonnets
 from tasks.sonnet.scores import SONNET_SCORES
 from tasks.sonnet.shakespeare import (
     GIVEN_LINES,
     HELD_OUT_NUMBERS,
     LINES,
     SPLIT_FILES,
+    Sonnet,
     read_prompts,
     split_sonnets,
 )
+from tasks.splits import Fold
 
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
 CORRUPTIONS = 8  # of each sonnet, for the preference accuracy
@@ -40,7 +43,7 @@ class SonnetTask(Task):
     """Continue a sonnet from its first three lines.
 
     `data` is a folder with the course's files; without it the sonnets in the package are read
-    (`split_sonnets` says which are whose).
+    (`split_sonnets` says which are whose, and `fold_sonnets` where dev is a `fold` of them all).
     `limits` keeps only the first so many sonnets of a split. Evaluation draws `n_samples`
     continuations of each sonnet at `temperature` and `top_p`; the defaults are the course's.
     Raises InputError for a value out of range.
@@ -66,13 +69,17 @@ class SonnetTask(Task):
         n_samples: int = 4,
         temperature: float = 1.2,
         top_p: float = 0.9,
+        fold: Fold | None = None,
     ):
         check_sampling(n_samples, temperature, top_p)
-        self.sonnets, self.accounts, one_file = split_sonnets(data)
-        self.scored_splits = tuple(split for split in SPLITS if self.sonnets[split])
-        self.drawn = one_file and f"all from {one_file}: dev are 132 to 143, test 144 to 154"
+        found = fold_sonnets(data, fold) if fold else split_sonnets(data)
+        self.fold, self.accounts, self.drawn = fold, found.accounts, found.drawn
         for split, limit in (limits or {}).items():
-            self._limit(split, limit)
+            self._limit(found.splits[split], limit, split)
+        self.sonnets = {
+            split: [s.lines for s in sonnets] for split, sonnets in found.splits.items()
+        }
+        self.scored_splits = tuple(split for split in SPLITS if self.sonnets[split])
         self.n_samples = n_samples
         self.temperature = temperature
         self.top_p = top_p
@@ -82,7 +89,7 @@ class SonnetTask(Task):
         check_split(split)
         if not self.sonnets[split]:
             raise InputError(
-                f"there are no sonnets for the split {split!r}; expected {_expected(split)}"
+                f"there are no sonnets for the split {split!r}; expected {self._expected(split)}"
             )
         return [
             Example(_text(lines[:GIVEN_LINES]), _text(lines[GIVEN_LINES:]))
@@ -99,16 +106,27 @@ class SonnetTask(Task):
 
     def why_not_scored(self, split: str) -> str:
         """Return why a split has no sonnets."""
-        return f"there are none; expected {_expected(split)}"
+        return f"there are none; expected {self._expected(split)}"
 
-    def _limit(self, split: str, limit: int | None) -> None:
+    def _expected(self, split: str) -> str:
+        """Return where the sonnets of a split are looked for."""
+        if split == "train":
+            return f"some in {SPLIT_FILES[split]}"
+        if self.fold:
+            return "train or dev, which are all that folds leave"
+        numbers = HELD_OUT_NUMBERS[split]
+        return (
+            f"some in {SPLIT_FILES[split]} or, where {SPLIT_FILES['train']} is the only file, "
+            f"under the numbers {numbers[0]} to {numbers[-1]}"
+        )
+
+    def _limit(self, sonnets: list[Sonnet], limit: int | None, split: str) -> None:
         """Keep only the first sonnets of a split."""
-        sonnets = self.sonnets[split]
-        if limit is None or len(sonnets) <= limit:
-            return
-        account = self.accounts[SPLIT_FILES["train" if self.drawn else split]]
-        account.leave_out(len(sonnets) - limit, f"over the limit of {limit} for {split}")
-        self.sonnets[split] = sonnets[:limit]
+        if limit is not None:
+            for sonnet in sonnets[limit:]:
+                reason = f"over the limit of {limit} for {split}"
+                self.accounts[sonnet.file].leave_out(1, reason)
+            del sonnets[limit:]
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
@@ -205,17 +223,6 @@ class SonnetTask(Task):
         examples = self.examples(split)
         gold = text_scores(examples, [example.completion for example in examples], self._training)
         return {"gold": gold | {"preference_accuracy": 1.0}}
-
-
-def _expected(split: str) -> str:
-    """Return where the sonnets of a split are looked for."""
-    if split == "train":
-        return f"some in {SPLIT_FILES[split]}"
-    numbers = HELD_OUT_NUMBERS[split]
-    return (
-        f"some in {SPLIT_FILES[split]} or, where {SPLIT_FILES['train']} is the only file, "
-        f"under the numbers {numbers[0]} to {numbers[-1]}"
-    )
 
 
 def _text(lines: list[str]) -> str:

@@ -3,9 +3,14 @@
 A row's split follows from its text alone, so it depends neither on the order of a file nor on the
 machine, and rows that are added later leave the others where they are, unless they tie two groups
 together. Only a set with so few groups that a split would be empty is cut by rank instead.
+
+For cross-validation the rows are dealt into folds of nearly equal size, which follow from the texts
+alone as well: every seed and every method meets the same ones.
 """
 
 import hashlib
+import heapq
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -76,3 +81,62 @@ def _by_rank(ranks: np.ndarray, *, dev: float, test: float) -> np.ndarray:
     n_test = min(max(1, int(test * n)), n - 2) if test else 0
     n_dev = min(max(1, int(dev * n)), n - n_test - 1)
     return np.select([ranks < n_dev, ranks >= n - n_test], ["dev", "test"], "train")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Which of K folds is dev, by its number from 0 on; the others are to train on.
+
+    One of them may be held back, so that neither split has it: what is tuned on this dev is then
+    fit to be used where the fold held back is dev. Raises InputError for numbers without sense.
+    """
+
+    number: int
+    of: int  # K
+    held_back: int | None = None
+
+    def __post_init__(self):
+        numbers = {"fold": self.number, "held-back": self.held_back}
+        for name, number in numbers.items():
+            if number is not None and not 0 <= number < self.of:
+                raise InputError(
+                    f"--{name} is {number}; expected 0 to {self.of - 1}, as --folds is {self.of}"
+                )
+        if self.number == self.held_back:
+            raise InputError(f"--fold and --held-back are both {self.number}; expected two folds")
+        if self.of < 2 + (self.held_back is not None):
+            raise InputError(f"--folds is {self.of}; expected one to train on beside the others")
+
+    def split(self, groups: np.ndarray) -> np.ndarray:
+        """Return the split of each row by its group: (N,) -> (N,) of "train", "dev" and "".
+
+        The rows without one are held back. Raises InputError for fewer groups than folds.
+        """
+        folds = draw_folds(groups, self.of)
+        return np.select([folds == self.number, folds == self.held_back], ["dev", ""], "train")
+
+    def __str__(self) -> str:
+        back = "" if self.held_back is None else f", fold {self.held_back} is held back"
+        return f"of {self.of} folds, from 0 on, fold {self.number} is dev{back}, the rest train"
+
+
+def draw_folds(groups: np.ndarray, n_folds: int) -> np.ndarray:
+    """Return the fold of each row by its group: (N,) -> (N,) numbers below `n_folds`.
+
+    The groups are dealt out, the largest first and equals by their draws, each to the fold that has
+    fewest rows; so the sizes of folds differ by no more than the largest group's. Raises
+    InputError for fewer groups than folds.
+    """
+    names, places, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) < n_folds:
+        raise InputError(
+            f"the rows make {len(names)} groups that share no text; expected at least {n_folds}, "
+            "one for each fold"
+        )
+    draws = np.array([text_hash(str(name)) for name in names], dtype=np.uint64)
+    filled = [(0, fold) for fold in range(n_folds)]  # rows of each fold so far
+    folds = np.empty(len(names), dtype=int)
+    for group in np.lexsort((draws, -sizes)):
+        rows, folds[group] = filled[0]
+        heapq.heapreplace(filled, (rows + int(sizes[group]), int(folds[group])))
+    return folds[places]
