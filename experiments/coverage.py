@@ -19,7 +19,7 @@ from experiments.run.seeds import numpy_generator
 from experiments.study.statistics import compare
 from experiments.study.verdict import judge
 from tasks import Metric
-from tasks.base import ratio
+from tasks.metric import ratio
 
 SPREADS = {"alike": (1.0, 1.0), "tenfold": (0.1, 1.0), "one alone": (0.0, 1.0), "none": (0.0, 0.0)}
 # What moves single units, of both arms alike and of single runs, in that order.

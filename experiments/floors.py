@@ -53,8 +53,6 @@ def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
     rows = task.floors(config.split, generator=generator) | task.ceilings(config.split)
     print("\n".join(account_lines(account)))
     print(table(rows, task))
-    if leak := task.leak(config.split):
-        print(leak)
     return rows
 
 

@@ -1,6 +1,7 @@
 """What a model is fine-tuned for: examples, preference pairs and evaluation."""
 
-from tasks.base import Evaluation, Example, Metric, PreferencePair, Score, Task
+from tasks.base import Example, PreferencePair, Task
+from tasks.metric import Evaluation, Metric, Score
 from tasks.preferences import build_pairs, describe_pairs
 from tasks.registry import from_rows, get_task
 

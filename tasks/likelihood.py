@@ -12,7 +12,8 @@ from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
 from objectives import sequence_logps
 from objectives.sequences import Sequences, sequence_batch, tokenise
-from tasks.base import Example, Metric, Score, ratio
+from tasks.base import Example
+from tasks.metric import Metric, Score, ratio
 
 SCORING_BATCH = 8  # texts scored together; their logits take 0.2 GB in GPT-2's vocabulary
 BITS_PER_CHAR = Score(

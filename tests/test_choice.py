@@ -140,11 +140,11 @@ def test_intervals_are_over_the_rows_that_share_a_text(model):
     alone, again = moods(6), [{"text": "The 1 of us.", "mood": "sad"}] * 3
     task = mood_task(moods(), dev=alone + again)
     found = evaluate(task, model)
-    assert {len(metric.statistics) for metric in found.metrics.values()} == {6}
-    assert found.metrics["accuracy"].statistics.sum(axis=0)[1] == 9
-    rows = super(ChoiceTask, task).evaluate(model, TOKENIZER, "dev", generator=None)
-    assert {len(metric.statistics) for metric in rows.metrics.values()} == {9}
-    assert found.scores == pytest.approx(rows.scores)
+    grouped = found.grouped(task.groups("dev"))
+    assert {len(metric.statistics) for metric in grouped.values()} == {6}
+    assert grouped["accuracy"].statistics.sum(axis=0)[1] == 9
+    assert {len(metric.statistics) for metric in found.metrics.values()} == {9}
+    assert {n: metric.value for n, metric in grouped.items()} == pytest.approx(found.scores)
 
 
 def test_the_wrong_side_of_a_pair_is_the_likeliest_wrong_answer(model):

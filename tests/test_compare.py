@@ -55,7 +55,10 @@ def test_what_is_written_and_printed(compared, lora_run, other_run, capsys, tmp_
     out, _ = compared
     report = (out / "report.md").read_text()
     assert "they say nothing of seeds" in report and "| better |" in report
-    assert f"dev, 8 question pairs: {other_run.name}, epoch 1 against {lora_run.name}" in report
+    assert (
+        f"dev, 7 groups of question pairs: {other_run.name}, epoch 1 against {lora_run.name}"
+        in report
+    )
     assert (out / "epochs.png").read_bytes().startswith(b"\x89PNG")
     samples = (out / "samples.txt").read_text().splitlines()
     assert samples[0].split(" | ")[0].strip() == lora_run.name

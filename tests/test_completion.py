@@ -192,7 +192,8 @@ def test_what_does_not_fit_is_cut_and_its_characters_do_not_count(model):
 
 def test_intervals_are_over_prompts(model):
     again = [{"prompt": "Write 1:", "completion": " More of us."}] * 3
-    metrics = evaluate(from_rows("completion", rows(), dev=rows(4) + again), model).metrics
+    task = from_rows("completion", rows(), dev=rows(4) + again)
+    metrics = evaluate(task, model).grouped(task.groups("dev"))
     assert {len(metric.statistics) for metric in metrics.values()} == {4}
     assert metrics["distinct"].statistics.sum(axis=0)[1] >= 7
 

@@ -9,7 +9,7 @@ import pytest
 from experiments import handoff
 from experiments.run.config import Config, identity, make_config
 from experiments.run.contents import data_hash, read_task
-from experiments.run.reading import account_for
+from experiments.run.reading import account_for, account_lines
 from minigpt.errors import InputError
 from tasks import from_rows, get_task
 from tasks.paraphrase.leak import question_groups
@@ -64,6 +64,19 @@ def test_sonnets_belong_together_by_a_line_whatever_its_spelling_of_case_and_com
     other = Sonnet(200, ["shall I compare thee, to a SUMMER'S day", *"abcdefghijklm"], "own.txt")
     groups = sonnet_groups([*sonnets, other])
     assert np.flatnonzero(groups == groups[-1]).tolist() == [17, 154]
+
+
+def test_lines_that_training_has_are_counted(tmp_path):
+    assert get_task("sonnet").leak("dev") == (
+        "of 12 sonnets 0.0 % share a line with one of training (dev)"
+    )
+    sonnets = read_sonnets()
+    for name, numbers in (("sonnets.txt", (1, 2, 36)), ("TRUE_sonnets_held_out_dev.txt", (95, 96))):
+        text = "".join(f"{n}\n\n" + "\n".join(sonnets[n]) + "\n\n" for n in numbers)
+        (tmp_path / name).write_text(text)
+    told = "of 2 sonnets 50.0 % share a line with one of training (dev)"
+    lines = account_lines(account_for(get_task("sonnet", tmp_path)))
+    assert f"leak       {told}" in lines
 
 
 def test_a_fold_held_back_is_in_neither_split_and_told():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.run.reading import account_for, account_lines
 from minigpt.errors import InputError
 from tasks import Example, from_rows, get_task
 from tasks.accounts import FileAccount
@@ -295,9 +296,9 @@ def test_what_training_has_of_other_splits_is_told():
     held = [*pairs("a"), {"prompt": " B ", "chosen": "other", "rejected": "one"}, *pairs("d", "e")]
     task = from_rows("preference", rows, dev=held)
     assert task.accounts["rows for train"].notes == ["1 of 4 rows for train repeat another one"]
-    (note,) = task.accounts["rows for dev"].notes
-    assert note == task.leak("dev")
-    assert "of 4 rows for dev 50.0 % share a text with a row of train, and 25.0 % stand" in note
+    (told,) = [line for line in account_lines(account_for(task)) if line.startswith("leak")]
+    assert told == f"leak       {task.leak('dev')}"
+    assert "of 4 rows for dev 50.0 % share a text with a row of train, and 25.0 % stand" in told
     drawn = from_rows("preference", pairs(*"abcdefghij"))
     assert drawn.leak("dev") is None and "rows that share one stay together" in drawn.drawn
 

@@ -12,8 +12,8 @@ from experiments.run.config import Config
 from experiments.run.plan import resolve
 from minigpt.errors import InputError
 from tasks import Evaluation, Example, PreferencePair, Score, Task
-from tasks.base import ratio
 from tasks.likelihood import completion_bits
+from tasks.metric import ratio
 from tasks.registry import TASKS
 
 WORDS = "hot cold, big small, day night, up down, rich poor, young old, white black, sweet sour"

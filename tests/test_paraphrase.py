@@ -1,5 +1,6 @@
 """The paraphrase task: files good and bad, the splits, and the scores against plain arithmetic."""
 
+import copy
 import csv
 import hashlib
 import threading
@@ -11,6 +12,10 @@ import pytest
 import torch
 
 from experiments import floors as floors_command
+from experiments.run.bootstrap import bootstrap_interval
+from experiments.run.evaluation import load_statistics, score, statistics_path
+from experiments.run.hashed_tensors import load_hashed, save_hashed
+from experiments.run.seeds import numpy_generator
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from tasks import get_task
@@ -285,7 +290,9 @@ def test_the_scores_are_those_that_earlier_runs_recorded(tmp_path):
     values = {name: metric.value for name, metric in metrics.items()}
     assert values == {
         "accuracy": 0.6,
+        "accuracy_unseen": 0.6,  # newer, as the next: all of these pairs are unseen
         "macro_f1": 0.49843260188087773,
+        "macro_f1_unseen": 0.49843260188087773,
         "answer_nll": pytest.approx(10.00543782711029, rel=1e-5),
         "calibration_error": pytest.approx(0.1509232372045517, rel=1e-4),
     }
@@ -453,12 +460,75 @@ def test_the_floors_command_counts_the_leak(tmp_path, capsys):
         write_table(tmp_path / name, COURSE_HEADER, rows)
     rows = floors_command.run(floors_command.FloorsConfig(task="paraphrase", data=tmp_path))
     assert rows["lookup"] == {"accuracy": 1.0, "macro_f1": 1.0}  # it has seen every pair
-    line = capsys.readouterr().out.splitlines()[-1]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("leak")]
     assert line == (
-        "leak: of 5 pairs 100.0 % have a question seen in training and 100.0 % have both; "
-        "40.0 % of the latter are duplicates"
+        "leak       of 5 pairs 100.0 % have a question seen in training and 100.0 % have both; "
+        "40.0 % of the latter are duplicates (dev)"
     )
     floors_command.run(
         floors_command.FloorsConfig(task="paraphrase", data=tmp_path, train_examples=1)
     )
-    assert "leak: of 5 pairs" in capsys.readouterr().out.splitlines()[-1]
+    assert "\nleak       of 5 pairs" in capsys.readouterr().out
+
+
+def write_half_seen(folder, n=40):
+    """Dev pairs whose first half has a question of training; every third shares one with another.
+
+    So there are pairs seen, pairs that only another dev pair ties to training, and pairs alone.
+    """
+    write_course(folder, n)
+    train = get_task("paraphrase", folder).pairs("train")
+    generator = np.random.default_rng(0)
+    rows = []
+    for i in range(n):
+        first = train[i].first.upper() if i < n // 2 else f"What is {i}?"
+        second = f"And {i // 3}?" if i % 3 else f"Or {i}?"
+        rows.append([i, first, second, generator.integers(2)])
+    write_table(folder / "quora-dev.csv", COURSE_HEADER, rows)
+    return get_task("paraphrase", folder)
+
+
+def test_unseen_pairs_are_scored_apart(tmp_path):
+    task, model = write_half_seen(tmp_path), tiny_gpt()
+    assert task.unseen("dev").tolist() == 20 * [False] + 20 * [True]
+    both = evaluate(task, model)
+    new = copy.copy(task)
+    new._pairs = {**task._pairs, "dev": task.pairs("dev")[20:]}
+    alone = evaluate(new, model)
+    for name in ("accuracy", "macro_f1"):
+        assert both.scores[f"{name}_unseen"] == pytest.approx(alone.scores[name])
+        assert both.scores[name] != both.scores[f"{name}_unseen"]
+        assert len(both.metrics[f"{name}_unseen"].statistics) == 40
+    found, alone = (t.floors("dev", generator=np.random.default_rng(0)) for t in (task, new))
+    for floor, scores in alone.items():
+        for name in ("accuracy", "macro_f1"):
+            assert found[floor][f"{name}_unseen"] == scores[name]
+    assert found["lookup"] != found["majority class"] and alone["lookup"] == alone["majority class"]
+
+
+def test_nothing_is_said_of_unseen_pairs_where_all_are_seen(tmp_path):
+    write_course(tmp_path)
+    (tmp_path / "quora-dev.csv").write_bytes((tmp_path / "quora-train.csv").read_bytes())
+    task = get_task("paraphrase", tmp_path)
+    scored = {"accuracy", "macro_f1", "answer_nll", "calibration_error"}
+    assert set(evaluate(task, tiny_gpt()).metrics) == scored
+    floors = task.floors("dev", generator=np.random.default_rng(0))
+    assert {name for floor in floors.values() for name in floor} == {"accuracy", "macro_f1"}
+
+
+def test_intervals_are_over_pairs_that_questions_tie_together_and_files_over_pairs(tmp_path):
+    task = write_half_seen(tmp_path)
+    groups = task.groups("dev")
+    assert len(set(groups.tolist())) == 27  # of 40 pairs, 26 share a question with another
+    options = {"seed": 0, "precision": "fp32", "folder": tmp_path / "run", "epoch": 1}
+    recorded = score(tiny_gpt(), task, "dev", **options)["scores"]
+    path = statistics_path(tmp_path / "run", "dev", 1)
+    kept, read = load_hashed(path), load_statistics(path, task)
+    assert {len(addends) for addends in kept.values()} == {40}
+    assert {len(metric.statistics) for metric in read.values()} == {27}
+    for name, metric in evaluate(task, tiny_gpt()).metrics.items():
+        assert recorded[name]["value"] == metric.value == pytest.approx(read[name].value)
+        interval = bootstrap_interval(metric.grouped(groups), numpy_generator(0, "bootstrap"))
+        assert recorded[name]["interval"] == [*interval]
+        assert read[name].statistics == pytest.approx(metric.grouped(groups).statistics)
+    save_hashed(path, {**kept, "groups": kept["groups"][1:]}, {})

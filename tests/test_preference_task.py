@@ -179,7 +179,8 @@ def test_scores_and_floors_are_those_written_out():
     task = from_rows("preference", rows, dev=rows)
     found = task.evaluate(model, tokenizer, "dev", generator=torch.Generator())
     scores = found.scores
-    for metric in found.metrics.values():  # an interval is over prompts, of which one has two pairs
+    grouped = found.grouped(task.groups("dev"))
+    for metric in grouped.values():  # an interval is over prompts, of which one has two pairs
         assert metric.statistics.shape == (2, 2)
 
     def nats(row: dict, side: str) -> tuple[float, int]:
@@ -218,9 +219,7 @@ def test_what_does_not_fit_is_cut_and_told():
     assert notes[-2] == "chosen is longer in 100.0 % of dev (means: 129 and 3 characters)"
     assert notes[-1] == "2 chosen and 0 rejected sides for dev are cut to fit 64 tokens"
     metric = task.evaluate(model, tokenizer, "dev", generator=torch.Generator())
-    characters = metric.metrics["bits_per_char"].statistics[
-        task.groups("dev").argsort().argsort(), 1
-    ]
+    characters = metric.metrics["bits_per_char"].statistics[:, 1]
     kept = len(tokenizer.decode(tokenizer.encode(rows[0]["chosen"])[: SHAPE.n_positions]))
     assert characters.tolist() == [kept, kept, 4, 4, 4, 4, 4, 4]
 

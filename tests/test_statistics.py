@@ -16,7 +16,7 @@ from experiments.study.statistics import (
     paired_difference,
 )
 from experiments.study.student import t_quantile, t_tail
-from tasks.base import Metric, ratio
+from tasks.metric import Metric, ratio
 
 
 def mean_metric(values: np.ndarray) -> Metric:

@@ -9,7 +9,7 @@ import pytest
 from experiments.study.statistics import Difference, Estimate, Part, compare, needed
 from experiments.study.student import t_quantile
 from experiments.study.verdict import Verdict, decision_p, holm_levels, judge, smallest_told
-from tasks.base import Metric, ratio
+from tasks.metric import Metric, ratio
 
 
 def difference(low: float, high: float, **changes) -> Difference:

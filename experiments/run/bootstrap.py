@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.base import Metric
+from tasks.metric import Metric
 
 RESAMPLES = 1000
 CHUNK = 50  # resamples drawn together; for 20,000 units they take some 30 MB

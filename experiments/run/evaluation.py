@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from experiments.run.bootstrap import bootstrap_interval
@@ -13,6 +14,8 @@ from minigpt import GPT, get_tokenizer
 from minigpt.errors import InputError
 from minigpt.files import make_folder
 from tasks import Evaluation, Metric, Task
+
+GROUPS = "groups"  # the name of the units' groups among the addends of the metrics
 
 
 def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> Evaluation:
@@ -30,15 +33,18 @@ def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) 
         )
 
 
-def describe(evaluation: Evaluation, *, seed: int) -> dict:
-    """Return every metric with its 95 % bootstrap interval, and texts to look at, as JSON."""
+def describe(evaluation: Evaluation, groups: np.ndarray | None, *, seed: int) -> dict:
+    """Return every metric with its 95 % bootstrap interval, and texts to look at, as JSON.
+
+    The interval is over groups of units, where they are not independent (`Task.groups`).
+    """
     scores = {
         name: {
-            "value": metric.value,
+            "value": evaluation.metrics[name].value,
             "interval": [*bootstrap_interval(metric, numpy_generator(seed, "bootstrap"))],
             "larger_is_better": metric.larger_is_better,
         }
-        for name, metric in evaluation.metrics.items()
+        for name, metric in evaluation.grouped(groups).items()
     }
     return {"scores": scores, "samples": list(evaluation.samples)}
 
@@ -51,10 +57,11 @@ def score(
     The addends of every metric go into the run's `folder`, see `statistics_path`.
     """
     evaluation = evaluate(policy, task, split, seed=seed, precision=precision)
+    groups = task.groups(split)
     path = statistics_path(folder, split, epoch)
     make_folder(path.parent)
-    save_statistics(path, evaluation.metrics)
-    return describe(evaluation, seed=seed)
+    save_statistics(path, evaluation.metrics, groups)
+    return describe(evaluation, groups, seed=seed)
 
 
 def statistics_path(folder: Path, split: str, epoch: int) -> Path:
@@ -62,23 +69,38 @@ def statistics_path(folder: Path, split: str, epoch: int) -> Path:
     return folder / "evaluations" / f"{split}-{epoch:02}.safetensors"
 
 
-def save_statistics(path: Path, metrics: dict[str, Metric]) -> None:
-    """Keep the addends of every metric, so that arms can be compared without evaluating again."""
+def save_statistics(
+    path: Path, metrics: dict[str, Metric], groups: np.ndarray | None = None
+) -> None:
+    """Keep the addends of every metric, so that arms can be compared without evaluating again.
+
+    Beside them stand the `groups` of the units, numbered from 0, where these are not independent.
+    """
     # Copies, since metrics may share their addends and the format wants each tensor by itself.
     tensors = {name: torch.tensor(metric.statistics) for name, metric in metrics.items()}
+    if groups is not None:
+        numbers = np.unique(groups, return_inverse=True)[1]
+        tensors[GROUPS] = torch.tensor(numbers, dtype=torch.int32)
     save_hashed(path, tensors, {})
 
 
 def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
-    """Return the metrics that `save_statistics` kept; InputError if the file is not whole."""
+    """Return the metrics that `save_statistics` kept; InputError if the file is not whole.
+
+    Their units are the groups, where there are some.
+    """
     found = load_hashed(path)
+    groups = found.pop(GROUPS, None)
     for name, addends in found.items():
         if name not in task.metrics or addends.dim() != 2 or not torch.isfinite(addends).all():
             raise InputError(
                 f"{path} is damaged at {name:.80}; expected finite addends (units, K) "
                 f"of {', '.join(task.metrics)}"
             )
-    return {name: task.metrics[name].of(addends.numpy()) for name, addends in found.items()}
+    metrics = {name: task.metrics[name].of(addends.numpy()) for name, addends in found.items()}
+    if groups is not None and groups.shape != (max(map(len, found.values()), default=0),):
+        raise InputError(f"{path} is damaged at {GROUPS}; expected the group of each unit")
+    return Evaluation(metrics).grouped(None if groups is None else groups.numpy())
 
 
 def evaluations(records: list[dict]) -> list[dict]:

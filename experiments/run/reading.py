@@ -8,7 +8,8 @@ def account_for(task: Task) -> dict:
     """Read every split that is scored, and return what became of all rows, for run.json.
 
     The record holds the number of examples of each split, why the others are not scored, how the
-    splits were drawn where one file holds several, and each file's account. Raises InputError for
+    splits were drawn where one file holds several, what training has seen of the other splits, and
+    each file's account. Raises InputError for
     a split that cannot be used, so that none is found out after training.
     """
     scored = [split for split in SPLITS if split in task.scored_splits]
@@ -16,6 +17,7 @@ def account_for(task: Task) -> dict:
         "examples": {split: len(task.examples(split)) for split in scored},
         "not_scored": {s: task.why_not_scored(s) for s in SPLITS if s not in scored},
         "drawn": task.drawn,
+        "leaks": {split: told for split in scored[1:] if (told := task.leak(split))},
         "files": {name: account.record() for name, account in task.accounts.items()},
     }
 
@@ -27,6 +29,7 @@ def account_lines(account: dict) -> list[str]:
     lines += [f"not scored {split}: {reason}" for split, reason in account["not_scored"].items()]
     if account["drawn"]:
         lines.append(f"splits     {account['drawn']}")
+    lines += [f"leak       {told}" for told in account["leaks"].values()]
     for name, file in account["files"].items():
         unit = file["unit"]
         lines.append(f"read       {name}: {file['used']:,} of {file['rows']:,} {unit} are used")

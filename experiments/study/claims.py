@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks import Score, Task
-from tasks.base import ratio
+from tasks.metric import ratio
 
 PAPER = (
     'Feng and Yang, "An Empirical Study of SFT-DPO Interaction and Parameterization in Small '

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.study.student import t_quantile, t_tail
-from tasks.base import Metric
+from tasks.metric import Metric
 
 ENOUGH_SEEDS = 3  # in each arm, for intervals that cover what they should
 

@@ -7,7 +7,7 @@ import numpy as np
 from checks.verdict import check, expect, given
 from experiments.run.bootstrap import bootstrap_interval
 from experiments.study.statistics import Estimate, Part, paired_difference
-from tasks.base import Metric, ratio
+from tasks.metric import Metric, ratio
 
 
 @check

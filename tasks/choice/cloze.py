@@ -9,12 +9,13 @@ import torch
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives.sequences import tokenise
-from tasks.base import Evaluation, Example, Predictions, Task
+from tasks.base import Example, Predictions, Task
 from tasks.choice.answers import answer_logps, check_answers, right_vs_wrong
 from tasks.choice.floors import choice_floors
 from tasks.choice.rows import Choice, Unlabelled
 from tasks.choice.scores import CHOICE_SCORES, calibration_gaps, prediction_statistics
 from tasks.choice.template import Template
+from tasks.metric import Evaluation
 
 SHOWN = 3  # rows among the samples
 

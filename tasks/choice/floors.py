@@ -17,7 +17,24 @@ from tasks.text import text_key
 def choice_floors(
     train: Sequence[Choice], rows: Sequence[Choice], n_labels: int
 ) -> dict[str, dict[str, float]]:
-    """Return the scores of predictions without a model, learnt on the training rows.
+    """Return the scores of predictions without a model (`floor_predictions`): floor -> metric."""
+    labels = np.array([row.label for row in rows])
+    return {
+        name: prediction_scores(labels, predicted, n_labels)
+        for name, predicted in floor_predictions(train, rows, n_labels).items()
+    }
+
+
+def prediction_scores(labels: np.ndarray, predicted: np.ndarray, n_labels: int) -> dict[str, float]:
+    """Return accuracy and macro F1 of predictions (N,), given labels' numbers (N,)."""
+    statistics = prediction_statistics(labels, predicted, n_labels)
+    return {metric: CHOICE_SCORES[metric].of(found).value for metric, found in statistics.items()}
+
+
+def floor_predictions(
+    train: Sequence[Choice], rows: Sequence[Choice], n_labels: int
+) -> dict[str, np.ndarray]:
+    """Return predictions without a model (N,), learnt on the training rows.
 
     "majority class" always gives the commonest label. "word overlap", for two texts and two labels,
     gives the second label from a certain share of common words on, the share that classifies most
@@ -25,19 +42,12 @@ def choice_floors(
     texts.
     """
     known = np.array([row.label for row in train])
-    labels = np.array([row.label for row in rows])
     predictions = {"majority class": np.full(len(rows), _majority(known, n_labels))}
     if n_labels == 2 and len(rows[0].texts) == 2:
         threshold = _best_threshold(_overlaps(train), known == 1)
         predictions["word overlap"] = (_overlaps(rows) >= threshold).astype(int)
     predictions["lookup"] = lookup(train, rows, n_labels)
-    return {
-        name: {
-            metric: CHOICE_SCORES[metric].of(found).value
-            for metric, found in prediction_statistics(labels, predicted, n_labels).items()
-        }
-        for name, predicted in predictions.items()
-    }
+    return predictions
 
 
 def lookup(train: Sequence[Choice], rows: Sequence[Choice], n_labels: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from math import isqrt
 
 import numpy as np
 
-from tasks.base import Score, ratio
+from tasks.metric import Score, ratio
 
 BINS = 10  # of a probability, for the calibration error
 

@@ -2,16 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from minigpt.errors import InputError, listed
-from minigpt.model import GPT
-from minigpt.tokenizer import Tokenizer
-from tasks.base import Evaluation, Example
+from tasks.base import Example
 from tasks.choice.cloze import ClozeTask
 from tasks.choice.rows import Choice, Unlabelled
 from tasks.choice.template import Template, typed
@@ -109,15 +104,6 @@ class ChoiceTask(RowsTask, ClozeTask):
         if split == "test" and self._unlabelled:
             return f"{self._unlabelled} has no labels in a column {self.label_column!r}"
         return super().why_not_scored(split)
-
-    def evaluate(
-        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
-    ) -> Evaluation:
-        """Return the scores of `ClozeTask.evaluate`, their intervals over groups of rows."""
-        found = super().evaluate(model, tokenizer, split, generator=generator)
-        groups = self.groups(split)
-        metrics = {name: metric.grouped(groups) for name, metric in found.metrics.items()}
-        return replace(found, metrics=metrics)
 
     def _choice(self, *texts: str) -> Choice:
         return Choice(texts[:-1], self.labels.index(texts[-1]))

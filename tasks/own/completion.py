@@ -14,8 +14,9 @@ import torch
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives.sequences import Sequences, token_blocks, tokenise
-from tasks.base import Evaluation, Example
+from tasks.base import Example
 from tasks.likelihood import scored_characters, sequence_bits
+from tasks.metric import Evaluation
 from tasks.own.passages import beginning, cut
 from tasks.own.reading import Entry
 from tasks.own.rows import BadRow, RowsTask, text_in
@@ -147,8 +148,7 @@ class CompletionTask(RowsTask):
         "bits_per_char" is that of the gold completions, with end-of-text's bits where they end with
         it; "bits_per_char_text" is then without. What does not fit into the context is cut as in
         training, and characters that were cut do not count. "chrf" and "distinct" are those of
-        samples (`writing_statistics`). Intervals are over prompts, as rows with the same one are
-        not independent, and over passages as if these were.
+        samples (`writing_statistics`).
         """
         examples = self.examples(split)
         found = {"bits_per_char": self._bits(model, tokenizer, examples, self.end_of_text)}
@@ -158,17 +158,17 @@ class CompletionTask(RowsTask):
         prompts = [example.prompt for example in sampled for _ in range(self.n_samples)]
         written = self.sample(model, tokenizer, prompts, generator=generator)
         found |= writing_statistics(sampled, written)
-        groups = np.arange(len(examples)) if self._is_text else self.groups(split)
         return Evaluation(
-            {
-                name: self.metrics[name].of(addends).grouped(groups[: len(addends)])
-                for name, addends in found.items()
-            },
+            {name: self.metrics[name].of(addends) for name, addends in found.items()},
             tuple(
                 f"> {example.prompt.strip()}\n  {text.strip()}"
                 for example, text in zip(sampled[:SHOWN], written[:: self.n_samples])
             ),
         )
+
+    def groups(self, split: str) -> np.ndarray | None:
+        """Return the group of each row, those with the same prompt; passages are independent."""
+        return None if self._is_text else super().groups(split)
 
     def check_fit(self, tokenizer: Tokenizer, n_positions: int) -> None:
         """Note how many held-out examples are cut to fit the context."""

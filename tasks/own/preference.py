@@ -15,8 +15,9 @@ from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives import precompute
 from objectives.sequences import Sequences, length_buckets, pair_batch, tokenise
-from tasks.base import Draws, Evaluation, Example, PreferencePair, Score, ratio
+from tasks.base import Draws, Example, PreferencePair
 from tasks.likelihood import BITS_PER_CHAR, SCORING_BATCH, scored_characters
+from tasks.metric import Evaluation, Score, ratio
 from tasks.own.conversation import is_conversation, render, shared_messages, shared_prompt
 from tasks.own.rows import BadRow, RowsTask, text_in
 
@@ -105,8 +106,7 @@ class PreferenceTask(RowsTask):
         "preference_accuracy" is the share of pairs whose chosen side has the higher log-prob,
         summed over its tokens; "preference_accuracy_per_token" compares means per token. Ties do
         not win. What does not fit into the model's context is cut as in training, and characters
-        that were cut do not count. The addends are sums over the pairs of a prompt, so that an
-        interval is over prompts. Nothing is drawn from `generator`.
+        that were cut do not count. Nothing is drawn from `generator`.
         """
         examples = self.examples(split)
         sides = _tokenise_sides(examples, tokenizer, model.config.n_positions)
@@ -119,12 +119,8 @@ class PreferenceTask(RowsTask):
             "preference_accuracy": (won, ones),
             "preference_accuracy_per_token": (won_per_token, ones),
         }
-        groups = self.groups(split)
         return Evaluation(
-            {
-                name: self.metrics[name].of(np.stack(a, axis=1)).grouped(groups)
-                for name, a in addends.items()
-            },
+            {name: self.metrics[name].of(np.stack(a, axis=1)) for name, a in addends.items()},
             tuple(_show(e, two) for e, two in zip(examples[:SHOWN], logps)),
         )
 

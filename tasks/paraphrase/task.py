@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from minigpt import GPT
@@ -12,11 +13,14 @@ from minigpt.tokenizer import Tokenizer
 from tasks.accounts import FileAccount
 from tasks.base import SPLITS, Predictions, check_split
 from tasks.choice.cloze import ClozeTask
+from tasks.choice.floors import floor_predictions, prediction_scores
 from tasks.choice.rows import Choice, Unlabelled
+from tasks.choice.scores import CHOICE_SCORES
 from tasks.choice.template import Template
+from tasks.metric import Evaluation
 from tasks.own.rows import BadRow, text_in
 from tasks.own.unlabelled import read_unlabelled
-from tasks.paraphrase.leak import leak, question_groups
+from tasks.paraphrase.leak import leak, question_groups, seen_questions
 from tasks.paraphrase.quora import (
     COURSE_FILES,
     QUESTION_COLUMNS,
@@ -30,6 +34,15 @@ from tasks.splits import Fold
 # after "?", but two after "? ".
 TEMPLATE = "Question 1: {first}\nQuestion 2: {second}\nAre these questions asking the same thing?"
 YES, NO = " yes", " no"
+# Of the pairs neither of whose questions training has: there `lookup` knows nothing.
+UNSEEN_SCORES = {
+    name: replace(
+        CHOICE_SCORES[name],
+        short=CHOICE_SCORES[name].short.replace(" %", ", unseen %"),
+        long=CHOICE_SCORES[name].long.replace(", %", " where both questions are new, %"),
+    )
+    for name in ("accuracy", "macro_f1")
+}
 COURSE_TOKENS = {"0": 3919, "1": 8505}  # "no" and "yes", as the course's files of predictions say
 
 
@@ -44,7 +57,8 @@ class ParaphraseTask(ClozeTask):
     """
 
     name = "paraphrase"
-    unit = "question pairs"
+    unit = "groups of question pairs"  # that questions tie together, as they are not independent
+    metrics = CHOICE_SCORES | {f"{name}_unseen": score for name, score in UNSEEN_SCORES.items()}
     tuning = {"epochs": 2, "train_examples": 4000, "dev_examples": 4000}
     predictions = ("csv", "course")
     template = Template(TEMPLATE)
@@ -135,6 +149,46 @@ class ParaphraseTask(ClozeTask):
         """Return the question pairs of a split, whose label is 1 where they are duplicates."""
         return [Choice(pair[:2], int(pair.duplicate)) for pair in self.pairs(split)]
 
+    def groups(self, split: str) -> np.ndarray:
+        """Return the group of each pair, (N,); those that questions tie together are in one."""
+        return question_groups(self.pairs(split))
+
+    def unseen(self, split: str) -> np.ndarray:
+        """Return whether training has neither question of each pair: (N,).
+
+        A question that only another pair of the split ties to training is new to a model as well.
+        """
+        return ~seen_questions(self.pairs("train"), self.pairs(split)).any(axis=1)
+
+    def evaluate(
+        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
+    ) -> Evaluation:
+        """Return the scores of `ClozeTask.evaluate`, and those on the unseen pairs alone.
+
+        "accuracy_unseen" and "macro_f1_unseen" are there if such pairs are; of the others, their
+        addends are 0.
+        """
+        found = super().evaluate(model, tokenizer, split, generator=generator)
+        unseen = self.unseen(split)
+        added = {
+            f"{name}_unseen": score.of(found.metrics[name].statistics & unseen[:, None])
+            for name, score in UNSEEN_SCORES.items()
+            if unseen.any()
+        }
+        return replace(found, metrics=found.metrics | added)
+
+    def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
+        """Return scores without a model (`choice_floors`), on the unseen pairs as well."""
+        rows, unseen = self.choices(split), self.unseen(split)
+        labels = np.array([row.label for row in rows])
+        floors = {}
+        for name, predicted in floor_predictions(self.choices("train"), rows, 2).items():
+            floors[name] = prediction_scores(labels, predicted, 2)
+            if unseen.any():
+                new = prediction_scores(labels[unseen], predicted[unseen], 2)
+                floors[name] |= {f"{metric}_unseen": value for metric, value in new.items()}
+        return floors
+
     def unlabelled(self, path: Path) -> tuple[list[Unlabelled], list[str]]:
         """Return the pairs of a file, labelled or not, and what cannot be read."""
         return read_unlabelled(path, _questions)
@@ -149,7 +203,7 @@ class ParaphraseTask(ClozeTask):
 
     def leak(self, split: str) -> str:
         """Return how many pairs have questions that the training pairs have too."""
-        return str(leak(self.pairs("train"), self.pairs(split)))
+        return f"{leak(self.pairs('train'), self.pairs(split))} ({split})"
 
 
 def _questions(values: dict[str, Any]) -> tuple[str, str]:

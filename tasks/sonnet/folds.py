@@ -44,3 +44,9 @@ def sonnet_groups(sonnets: list[Sonnet]) -> np.ndarray:
         row[:] = text_hash("number", str(RETOLD.get(number, number)))
         row[1 : 1 + len(lines)] = [text_hash(text_key(line)) for line in lines]
     return components(keys)
+
+
+def share_lines(sonnets: list[list[str]], others: list[list[str]]) -> list[bool]:
+    """Return whether each sonnet, the list of its lines, has a line in common with the others."""
+    known = {text_key(line) for lines in others for line in lines}
+    return [any(text_key(line) in known for line in lines) for lines in sonnets]

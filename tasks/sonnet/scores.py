@@ -4,9 +4,9 @@ The margins are a matter of taste that is better stated than hidden: a hundredth
 character, half a point of chrF.
 """
 
-from tasks.base import Score, ratio
 from tasks.chrf import mean_chrf_score
 from tasks.likelihood import BITS_PER_CHAR
+from tasks.metric import Score, ratio
 
 SONNET_SCORES = {
     "bits_per_char": BITS_PER_CHAR,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from minigpt.errors import InputError, listed
 from tasks.accounts import FileAccount
+from tasks.splits import Fold
 from tasks.text import read_text
 
 LINES = 14
@@ -102,6 +103,19 @@ def read_splits(
         for split, name in SPLIT_FILES.items()
     }
     return splits, accounts
+
+
+def expected_in(split: str, fold: Fold | None) -> str:
+    """Return where the sonnets of a split are looked for."""
+    if split == "train":
+        return f"some in {SPLIT_FILES[split]}"
+    if fold:
+        return "train or dev, which are all that folds leave"
+    numbers = HELD_OUT_NUMBERS[split]
+    return (
+        f"some in {SPLIT_FILES[split]} or, where {SPLIT_FILES['train']} is the only file, "
+        f"under the numbers {numbers[0]} to {numbers[-1]}"
+    )
 
 
 def _split_by_number(sonnets: list[Sonnet]) -> dict[str, list[Sonnet]]:

@@ -14,22 +14,23 @@ import torch
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
-from tasks.base import SPLITS, Evaluation, Example, Predictions, Task, check_split
+from tasks.base import SPLITS, Example, Predictions, Task, check_split
 from tasks.likelihood import bits_per_char, preferred, whole_sequences
+from tasks.metric import Evaluation
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
 from tasks.sampling import check_sampling, sample_texts
 from tasks.sonnet.continuations import mbr_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
 from tasks.sonnet.floors import sonnet_floors, text_scores
-from tasks.sonnet.folds import fold_sonnets
+from tasks.sonnet.folds import fold_sonnets, share_lines
 from tasks.sonnet.scores import SONNET_SCORES
 from tasks.sonnet.shakespeare import (
     GIVEN_LINES,
     HELD_OUT_NUMBERS,
     LINES,
-    SPLIT_FILES,
     Sonnet,
+    expected_in,
     read_prompts,
     split_sonnets,
 )
@@ -88,9 +89,8 @@ class SonnetTask(Task):
         """Return three lines and those that follow, each line with the newline that ends it."""
         check_split(split)
         if not self.sonnets[split]:
-            raise InputError(
-                f"there are no sonnets for the split {split!r}; expected {self._expected(split)}"
-            )
+            expected = expected_in(split, self.fold)
+            raise InputError(f"there are no sonnets for the split {split!r}; expected {expected}")
         return [
             Example(_text(lines[:GIVEN_LINES]), _text(lines[GIVEN_LINES:]))
             for lines in self.sonnets[split]
@@ -106,19 +106,7 @@ class SonnetTask(Task):
 
     def why_not_scored(self, split: str) -> str:
         """Return why a split has no sonnets."""
-        return f"there are none; expected {self._expected(split)}"
-
-    def _expected(self, split: str) -> str:
-        """Return where the sonnets of a split are looked for."""
-        if split == "train":
-            return f"some in {SPLIT_FILES[split]}"
-        if self.fold:
-            return "train or dev, which are all that folds leave"
-        numbers = HELD_OUT_NUMBERS[split]
-        return (
-            f"some in {SPLIT_FILES[split]} or, where {SPLIT_FILES['train']} is the only file, "
-            f"under the numbers {numbers[0]} to {numbers[-1]}"
-        )
+        return f"there are none; expected {expected_in(split, self.fold)}"
 
     def _limit(self, sonnets: list[Sonnet], limit: int | None, split: str) -> None:
         """Keep only the first sonnets of a split."""
@@ -206,6 +194,12 @@ class SonnetTask(Task):
         rows = [(n, text + next(written) if text else "") for n, text in zip(prompts, texts)]
         whole = "".join(f"\n{number}\n{text.rstrip()}\n\n" for number, text in rows if text)
         return Predictions(("id", "text"), rows, told, "--Generated Sonnets-- \n\n" + whole)
+
+    def leak(self, split: str) -> str:
+        """Return how many sonnets share a line with one of training."""
+        seen = share_lines(self.sonnets[split], self.sonnets["train"])
+        share = 100 * np.mean(seen)
+        return f"of {len(seen)} sonnets {share:.1f} % share a line with one of training ({split})"
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """Return what texts score that no model wrote (`sonnet_floors`), and a toss ("coin")."""
