@@ -10,6 +10,7 @@ alone as well: every seed and every method meets the same ones.
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,37 +88,55 @@ def _by_rank(ranks: np.ndarray, *, dev: float, test: float) -> np.ndarray:
 class Fold:
     """Which of K folds is dev, by its number from 0 on; the others are to train on.
 
-    One of them may be held back, so that neither split has it: what is tuned on this dev is then
-    fit to be used where the fold held back is dev. Raises InputError for numbers without sense.
+    Some of them may be held back, so that neither split has them: what is tuned on this dev is then
+    fit to be used where a fold held back is dev. The folds are of all rows there are, or with
+    `of_train` of those that the task's own splits train on, the rest being held back. Raises
+    InputError for numbers without sense.
     """
 
     number: int
     of: int  # K
-    held_back: int | None = None
+    held_back: tuple[int, ...] = ()
+    of_train: bool = False
 
     def __post_init__(self):
-        numbers = {"fold": self.number, "held-back": self.held_back}
-        for name, number in numbers.items():
-            if number is not None and not 0 <= number < self.of:
-                raise InputError(
-                    f"--{name} is {number}; expected 0 to {self.of - 1}, as --folds is {self.of}"
-                )
-        if self.number == self.held_back:
+        for name, numbers in {"fold": (self.number,), "held-back": self.held_back}.items():
+            for number in numbers:
+                if not 0 <= number < self.of:
+                    raise InputError(
+                        f"--{name} is {number}; expected 0 to {self.of - 1}, as --folds is "
+                        f"{self.of}"
+                    )
+        if self.number in self.held_back:
             raise InputError(f"--fold and --held-back are both {self.number}; expected two folds")
-        if self.of < 2 + (self.held_back is not None):
+        if self.of < 2 + len(set(self.held_back)):
             raise InputError(f"--folds is {self.of}; expected one to train on beside the others")
 
-    def split(self, groups: np.ndarray) -> np.ndarray:
+    def split(self, groups: np.ndarray, own: Sequence[str]) -> np.ndarray:
         """Return the split of each row by its group: (N,) -> (N,) of "train", "dev" and "".
 
-        The rows without one are held back. Raises InputError for fewer groups than folds.
+        `own` are the splits that the rows have without folds: (N,). The rows without one are held
+        back. Raises InputError for fewer groups than folds.
         """
-        folds = draw_folds(groups, self.of)
-        return np.select([folds == self.number, folds == self.held_back], ["dev", ""], "train")
+        splits = np.full(len(groups), "", dtype="<U5")
+        pool = np.asarray(own) == "train" if self.of_train else np.ones(len(groups), bool)
+        folds = draw_folds(groups[pool], self.of)
+        back = np.isin(folds, self.held_back)
+        splits[pool] = np.select([folds == self.number, back], ["dev", ""], "train")
+        return splits
+
+    @property
+    def back(self) -> str:
+        """Why a row is in neither split, as an account of the rows says it."""
+        numbers = ", ".join(map(str, self.held_back))
+        not_train = ["not of train"] if self.of_train else []
+        return " or ".join(([f"in fold {numbers}"] if numbers else []) + not_train) + ", held back"
 
     def __str__(self) -> str:
-        back = "" if self.held_back is None else f", fold {self.held_back} is held back"
-        return f"of {self.of} folds, from 0 on, fold {self.number} is dev{back}, the rest train"
+        back = [f"fold {number} is held back" for number in self.held_back]
+        rest = ["the rest of train's rows train" if self.of_train else "the rest train"]
+        told = [f"fold {self.number} is dev", *back, *rest]
+        return f"of {self.of} folds, from 0 on, {', '.join(told)}"
 
 
 def draw_folds(groups: np.ndarray, n_folds: int) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_lines_that_training_has_are_counted(tmp_path):
 
 
 def test_a_fold_held_back_is_in_neither_split_and_told():
-    back, tuned = get_task("sonnet", fold=Fold(3, K)), get_task("sonnet", fold=Fold(0, K, 3))
+    back, tuned = get_task("sonnet", fold=Fold(3, K)), get_task("sonnet", fold=Fold(0, K, (3,)))
     used = tuned.sonnets["train"] + tuned.sonnets["dev"]
     assert len(tuned.sonnets["train"]) == 5 * 22 and len(tuned.sonnets["dev"]) == 22
     assert not any(sonnet in used for sonnet in back.sonnets["dev"])
@@ -93,6 +93,38 @@ def test_a_fold_held_back_is_in_neither_split_and_told():
     assert account["not_scored"] == {
         "test": "there are none; expected train or dev, which are all that folds leave"
     }
+
+
+def test_several_folds_can_be_held_back():
+    part = [get_task("sonnet", fold=Fold(k, K)).sonnets["dev"] for k in (3, 4)]
+    tuned = get_task("sonnet", fold=Fold(5, K, (3, 4)))
+    used = tuned.sonnets["train"] + tuned.sonnets["dev"]
+    assert len(tuned.sonnets["train"]) == 4 * 22 and len(tuned.sonnets["dev"]) == 22
+    assert not any(sonnet in used for held_back in part for sonnet in held_back)
+
+
+def test_folds_of_the_training_split_leave_dev_and_test_alone(tmp_path):
+    data = tmp_path / "quora-train.csv"
+    pairs = [f"{n}\tWhat is {n}?\tWhy is {n}?\t{n % 2}" for n in range(200)]
+    data.write_text("\n".join(["id\tsentence1\tsentence2\tis_duplicate", *pairs, ""]))
+    rows = [{"prompt": f"{n}?", "chosen": " y", "rejected": " n"} for n in range(60)]
+    for name, make in {
+        "sonnet": lambda fold: get_task("sonnet", fold=fold),
+        "paraphrase": lambda fold: get_task("paraphrase", data, fold=fold),
+        "own": lambda fold: from_rows("preference", rows, dev=0.2, test=0.2, fold=fold),
+    }.items():
+        whole = make(None)
+        folds = [make(Fold(k, 3, of_train=True)) for k in range(3)]
+        everything = list(whole.examples("train"))
+        dev = [example for task in folds for example in task.examples("dev")]
+        assert sorted(dev) == sorted(everything) and whole.examples("dev"), name
+        for task in folds:
+            both = [*task.examples("train"), *task.examples("dev")]
+            assert sorted(both) == sorted(everything) and task.scored_splits == ("train", "dev")
+        skipped = sum((account.skipped for account in folds[0].accounts.values()), Counter())
+        assert skipped["not of train, held back"] == sum(
+            len(whole.examples(split)) for split in ("dev", "test")
+        )
 
 
 def test_sonnets_of_several_files_are_pooled():
@@ -121,7 +153,7 @@ def test_question_pairs_are_dev_once_and_no_question_is_on_two_sides(alone):
     for task in tasks:
         assert not questions(task.pairs("train")) & questions(task.pairs("dev"))
         assert task.scored_splits == ("train", "dev") and "quora-dev.csv" not in task.accounts
-    small = get_task("paraphrase", data, fold=Fold(1, 4, 2), limits={"train": 9, "dev": 5})
+    small = get_task("paraphrase", data, fold=Fold(1, 4, (2,)), limits={"train": 9, "dev": 5})
     assert len(small.pairs("train")) == 9 and set(small.pairs("dev")) < set(dev[1])
     assert not questions(small.pairs("train")) & questions(dev[1] + dev[2])
     account = account_for(small)["files"]["quora-train.csv"]
@@ -154,7 +186,7 @@ def test_own_rows_are_folded_by_what_they_share():
     for task, examples in zip(tasks, dev):
         prompts = {example.prompt for example in task.examples("train")}
         assert len(prompts) == 15 and not prompts & {example.prompt for example in examples}
-    back = from_rows("preference", own, fold=Fold(0, 4, 1))
+    back = from_rows("preference", own, fold=Fold(0, 4, (1,)))
     assert len(back.examples("train")) == 20
     with pytest.raises(InputError, match="got --dev or --test beside --folds"):
         from_rows("preference", own, dev=0.2, fold=Fold(0, 4))
@@ -179,7 +211,7 @@ def test_recorded_options_are_as_before_without_folds():
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ("--folds 7", "--folds is 7, --fold None and --held-back None; expected both --folds and"),
+        ("--folds 7", "--folds is 7 and --fold None; expected both --folds and"),
         ("--fold 1", "expected both --folds and --fold, or none of them"),
         ("--folds 7 --fold 7", "--fold is 7; expected 0 to 6, as --folds is 7"),
         ("--folds 7 --fold 1 --held-back 7", "--held-back is 7; expected 0 to 6"),

@@ -23,7 +23,8 @@ from tasks.splits import Fold
 
 # These do not decide what a run computes, but for rounding.
 NOT_IDENTITY = ("out", "resume", "dry_run", "compile", "log", "keep")
-FOLDS = ("folds", "fold", "held_back")
+NO_FOLDS = {"folds": None, "fold": None, "held_back": (), "folds_of": "all"}
+FOLDS = tuple(NO_FOLDS)
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ class Config:
     instead of the task's own splits."""
     fold: int | None = None
     """The fold that is dev, from 0 on; the others are trained on."""
-    held_back: int | None = None
-    """A fold that is neither dev nor trained on, as what is tuned here will be used on it."""
+    held_back: tuple[int, ...] = ()
+    """Folds that are neither dev nor trained on, as what is tuned here will be used on them."""
+    folds_of: Literal["all", "train"] = "all"
+    """What folds are made of: all that there is, or what the task's own splits train on."""
     evaluate_every: int = 1
     """Epochs between evaluations; a phase's last epoch is always evaluated."""
     samples: int | None = None
@@ -123,14 +126,14 @@ class Config:
 
     def dev_fold(self) -> Fold | None:
         """The fold that is dev; None for the task's own splits, InputError for half a choice."""
-        if self.folds is None and self.fold is None and self.held_back is None:
+        if all(getattr(self, name) == default for name, default in NO_FOLDS.items()):
             return None
         if self.folds is None or self.fold is None:
             raise InputError(
-                f"--folds is {self.folds}, --fold {self.fold} and --held-back {self.held_back}; "
+                f"--folds is {self.folds} and --fold {self.fold}; "
                 "expected both --folds and --fold, or none of them"
             )
-        return Fold(self.fold, self.folds, self.held_back)
+        return Fold(self.fold, self.folds, self.held_back, self.folds_of == "train")
 
 
 def make_config(**options) -> Config:
@@ -172,8 +175,8 @@ def identity(config: Config) -> dict:
     and null for a target margin that is the loss's own.
     """
     values = {name: v for name, v in flat_options(config).items() if name not in NOT_IDENTITY}
-    for name in (*ROWS_FLAGS, *FOLDS):
-        if values[name] is None:
+    for name, default in (dict.fromkeys(ROWS_FLAGS) | NO_FOLDS).items():
+        if values[name] == default:
             del values[name]
     if not values["rank_stabilised"]:
         del values["rank_stabilised"]

@@ -77,7 +77,10 @@ class RowsTask(Task):
         test: str | float | Path | Rows | None = None,
         fold: Fold | None = None,
     ):
-        given, shares = find_sources(data, train, dev, test, folded=fold is not None)
+        folded = fold is not None and not fold.of_train
+        given, shares = find_sources(data, train, dev, test, folded=folded)
+        if fold:
+            given = {"train": given["train"]}
         self.fold = fold
         self.accounts: dict[str, FileAccount] = {}
         self._tables: dict[str, _Table] = {}
@@ -187,15 +190,16 @@ class RowsTask(Task):
         if not shares and not self.fold:
             return numbers
         groups = components(self._tables["train"].keys_of_rows())
-        if self.fold:
-            drawn, told = self.fold.split(groups), str(self.fold)
-            account = self.accounts[self._names["train"]]
-            account.leave_out(sum(drawn == ""), f"in fold {self.fold.held_back}, held back")
-        else:
+        drawn, splits = np.full(len(groups), "train"), ["train", *shares]
+        if shares:
             drawn = draw_splits(groups, dev=shares.get("dev", 0.0), test=shares.get("test", 0.0))
             told = ", ".join(f"{100 * share:g} % {split}" for split, share in shares.items())
             told = f"about {told} by the hash of a text"
-        for split in ("train", *(shares or ("dev",))):
+        if self.fold:
+            drawn, splits = self.fold.split(groups, drawn), ["train", "dev"]
+            told = str(self.fold)
+            self.accounts[self._names["train"]].leave_out(sum(drawn == ""), self.fold.back)
+        for split in splits:
             numbers[split] = np.flatnonzero(drawn == split)
             self._names[split] = self._names["train"]
         self.drawn = f"{told}; rows that share one stay together"

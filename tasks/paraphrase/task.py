@@ -128,8 +128,10 @@ class ParaphraseTask(ClozeTask):
         pairs, account = read_pairs(path)
         self.accounts[path.name] = account
         if self.fold:
-            drawn = self.fold.split(question_groups(pairs)).tolist()
-            account.leave_out(drawn.count(""), f"in fold {self.fold.held_back}, held back")
+            _, alone = split_file(self.data, "train")
+            own = ["train" if alone else pair.split for pair in pairs]
+            drawn = self.fold.split(question_groups(pairs), own).tolist()
+            account.leave_out(drawn.count(""), self.fold.back)
         else:
             drawn = [split if one_split else pair.split for pair in pairs]
         for name in [split] if one_split else SPLITS:

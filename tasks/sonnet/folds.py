@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.sonnet.shakespeare import Sonnet, SonnetData, read_splits
+from tasks.sonnet.shakespeare import Sonnet, SonnetData, split_sonnets
 from tasks.splits import Fold, components, text_hash
 from tasks.text import text_key
 
@@ -19,12 +19,13 @@ def fold_sonnets(data: str | Path | None, fold: Fold) -> SonnetData:
     No split "test" is left. Raises InputError as `split_sonnets` does, and for fewer groups of
     sonnets than folds.
     """
-    splits, accounts = read_splits(data)
+    splits, accounts, _ = split_sonnets(data)
+    own = [split for split, sonnets in splits.items() for _ in sonnets]
     pool = [sonnet for sonnets in splits.values() for sonnet in sonnets]
-    drawn = fold.split(sonnet_groups(pool))
+    drawn = fold.split(sonnet_groups(pool), own)
     for sonnet, split in zip(pool, drawn):
         if not split:
-            accounts[sonnet.file].leave_out(1, f"in fold {fold.held_back}, held back")
+            accounts[sonnet.file].leave_out(1, fold.back)
     folded = {
         split: [sonnet for sonnet, its in zip(pool, drawn) if its == split]
         for split in ("train", "dev")
