@@ -1,4 +1,4 @@
-"""The one exception that means "the input is at fault, not the program", and how it speaks."""
+"""The exception that means "the input is at fault, not the program", and how it speaks."""
 
 from collections.abc import Iterable
 
@@ -15,6 +15,10 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(shown(message, LONGEST))
+
+
+class NotFinite(InputError):
+    """Numbers of a model in training are infinite or no numbers: it has diverged."""
 
 
 def shown(text: object, most: int = 200) -> str:

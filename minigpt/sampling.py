@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.cache import KVCache
-from minigpt.errors import InputError
+from minigpt.errors import InputError, NotFinite
 from minigpt.model import GPT
 
 GREEDY = 1e-37  # temperatures below, which float32 cannot divide by, take the likeliest token
@@ -184,7 +184,7 @@ def _check_logits(logits: Tensor, rows: list[int], lengths: list[int]) -> None:
     if logits.sum(dtype=torch.float32).isfinite() or logits.isfinite().all():
         return
     row = int((~logits.isfinite()).any(dim=-1).nonzero()[0])
-    raise InputError(
+    raise NotFinite(
         f"the logits of new token {lengths[row] + 1} of prompt {rows[row]} are not all finite; "
         "expected numbers, so look at whether training has diverged (its last losses) and whether "
         "the weights are finite"

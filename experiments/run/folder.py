@@ -21,7 +21,7 @@ from experiments.run.interruption import Interruption, signal_of, signals_wait
 from experiments.run.memory import peak_memory_mib
 from experiments.run.metrics_log import check_extent, check_steps, extent, numbers, read_lines
 from experiments.run.record import read_record, write_record
-from minigpt.errors import InputError, listed
+from minigpt.errors import InputError, NotFinite, listed
 from minigpt.files import write_bytes, write_text
 from minigpt.model import GPT
 
@@ -57,8 +57,8 @@ class RunFolder:
     def flush(self) -> None:
         """Write all lines that wait; to be done before a checkpoint that counts on them.
 
-        Raises InputError at the first line whose loss or gradient is not finite; that line and
-        those after it are dropped.
+        Raises NotFinite at the first line whose loss or gradient is not finite; that line and those
+        after it are dropped.
         """
         waiting, self._lines = self._lines, []
         finite, problem = numbers(waiting)
@@ -68,7 +68,7 @@ class RunFolder:
             for observe in self.observers:
                 observe(line)
         if problem:
-            raise InputError(problem)
+            raise NotFinite(problem)
 
     def _append(self, text: str) -> None:
         """Write to metrics.jsonl, which must still end where the last writing did."""

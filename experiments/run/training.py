@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from experiments.run.bounds import check_bounds
 from lora import lora_layers
-from minigpt.errors import InputError
+from minigpt.errors import InputError, NotFinite
 from minigpt.model import GPT
 from objectives.batch import Batch
 from objectives.objective import Objective, quantiles
@@ -100,10 +100,10 @@ def trainable(model: GPT) -> list[torch.nn.Parameter]:
 
 
 def check_weights(model: GPT) -> None:
-    """Raise InputError unless all that is trained is finite; waits for the device."""
+    """Raise NotFinite unless all that is trained is finite; waits for the device."""
     finite = [torch.isfinite(parameter).all() for parameter in trainable(model)]
     if not torch.stack(finite).all():
-        raise InputError(
+        raise NotFinite(
             "training diverged: the weights are no longer finite; start anew with a lower "
             "learning rate; the checkpoint before it is kept"
         )
