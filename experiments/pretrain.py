@@ -21,15 +21,16 @@ from experiments.run.bounds import check_bounds
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
 from experiments.run.contents import check_contents
-from experiments.run.folder import RunFolder, open_run
+from experiments.run.folder import RunFolder
 from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.plan import check_device
 from experiments.run.schedule import warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator
+from experiments.run.together import open_together
 from experiments.run.training import LOSS_EVERY, autocast, make_optimizer, train
 from experiments.verse.card import model_card
 from experiments.verse.corpus import build_corpus, find_distributions
-from minigpt import GPT, PRESETS, accelerate, get_tokenizer, save_pretrained
+from minigpt import GPT, PRESETS, accelerate, get_tokenizer, parallel, save_pretrained
 from minigpt.errors import InputError
 from minigpt.files import hash_file, replacing, write_text
 from minigpt.sampling import evaluating
@@ -70,15 +71,20 @@ def run(config: PretrainConfig) -> GPT:
     accelerate(model)
     tokenizer = get_tokenizer(config.model)
     optimizer = make_optimizer(model, weight_decay=config.weight_decay, betas=(0.9, 0.95))
-    contents = {"corpus": _corpus_hash(config.corpus)}
-    with open_run(config.out, _identity(config), resume=config.resume, contents=contents) as folder:
+    where = {"resume": config.resume, "contents": {"corpus": _corpus_hash(config.corpus)}}
+    with open_together(config.out, _identity(config), **where) as folder:
         text = prepare_text(config, folder, tokenizer)
         progress = folder.restore(model, optimizer)
         done = 0 if progress is None else progress["step"]
         train_on(text, config, folder, model, optimizer, tokenizer, done)
-        save_pretrained(model, config.out / "model", dtype=torch.float16)
-        write_text(config.out / "model" / "README.md", model_card(config, folder.record))
+        _save_model(model, config, folder.record)
     return model
+
+
+@parallel.by_first
+def _save_model(model: GPT, config: PretrainConfig, record: dict) -> None:
+    save_pretrained(model, config.out / "model", dtype=torch.float16)
+    write_text(config.out / "model" / "README.md", model_card(config, record))
 
 
 def _check(config: PretrainConfig) -> None:
@@ -121,7 +127,8 @@ def train_on(
         precision=config.precision,
         max_grad_norm=1.0,
     )
-    progress = tqdm(training, total=steps, initial=done, unit="step", disable=None)
+    hidden = None if parallel.is_first() else True
+    progress = tqdm(training, total=steps, initial=done, unit="step", disable=hidden)
     for step, metrics in enumerate(progress, start=done + 1):
         folder.log(kind=STEP, step=step, **metrics)
         if step % LOSS_EVERY == 0:
@@ -150,16 +157,25 @@ def prepare_text(
     Raises InputError if they have changed since they were made.
     """
     paths = {part: folder.path / f"{part}.npy" for part in ("train", "held_out")}
-    if not all(path.exists() for path in paths.values()):
-        corpus = build_corpus(config.corpus, list(read_sonnets().values()))
-        folder.update(lines=corpus.counts)
-        for part, path in paths.items():
-            with replacing(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, join_documents(getattr(corpus, part), tokenizer))
-        folder.update(text={path.name: hash_file(path, sha256()) for path in paths.values()})
+    _write_text(config, folder, tokenizer, paths)
     found = {path.name: hash_file(path, sha256()) for path in paths.values()}
     check_contents(folder.path, folder.record.get("text", {}), found)
     return {part: np.load(path, mmap_mode="r") for part, path in paths.items()}
+
+
+@parallel.by_first
+def _write_text(
+    config: PretrainConfig, folder: RunFolder, tokenizer: Tokenizer, paths: dict[str, Path]
+) -> None:
+    """Write the tokens of both parts, unless they are there."""
+    if all(path.exists() for path in paths.values()):
+        return
+    corpus = build_corpus(config.corpus, list(read_sonnets().values()))
+    folder.update(lines=corpus.counts)
+    for part, path in paths.items():
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, join_documents(getattr(corpus, part), tokenizer))
+    folder.update(text={path.name: hash_file(path, sha256()) for path in paths.values()})
 
 
 def _corpus_hash(folder: Path) -> str:
@@ -183,17 +199,20 @@ def windows(tokens: np.ndarray, length: int, numbers: np.ndarray) -> Batch:
 
 
 def steps_of(tokens: np.ndarray, config: PretrainConfig, model: GPT) -> Iterator[list[Batch]]:
-    """Yield each step's microbatches without end, every epoch in an order of its own."""
+    """Yield each step's microbatches without end, every epoch in an order of its own.
+
+    Of several processes each is given those of its share of the step's windows.
+    """
     length = model.config.n_positions
     per_step = config.batch_tokens // length
     for epoch in count():
         order = numpy_generator(config.seed, "data order", epoch)
         shuffled = order.permutation((len(tokens) - 1) // length)
         for start in range(0, len(shuffled) - per_step + 1, per_step):
-            step = shuffled[start : start + per_step]
+            own = parallel.share(shuffled[start : start + per_step])
             yield [
-                windows(tokens, length, step[i : i + MICROBATCH])
-                for i in range(0, per_step, MICROBATCH)
+                windows(tokens, length, own[i : i + MICROBATCH])
+                for i in range(0, len(own), MICROBATCH)
             ]
 
 
@@ -204,13 +223,15 @@ def bits_per_character(
     """Return the bits per character of `tokens`, read in windows of full length."""
     length = model.config.n_positions
     numbers = np.arange((len(tokens) - 1) // length)
-    nats = 0.0
+
+    def nats(start: int) -> float:
+        batch = windows(tokens, length, numbers[start : start + MICROBATCH])
+        return -sequence_logps(model, batch.to(config.device)).sum().item()
+
     with evaluating(model), autocast(model.wte.weight.device, config.precision):
-        for start in range(0, len(numbers), MICROBATCH):
-            batch = windows(tokens, length, numbers[start : start + MICROBATCH])
-            nats -= sequence_logps(model, batch.to(config.device)).sum().item()
+        found = parallel.mapped(nats, range(0, len(numbers), MICROBATCH))
     scored = tokens[1 : len(numbers) * length + 1]
-    return nats / math.log(2) / len(tokenizer.decode(scored.tolist()))
+    return sum(found) / math.log(2) / len(tokenizer.decode(scored.tolist()))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Sampling from a model, many prompts at a time, with a key/value cache."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,6 +27,7 @@ def generate(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
     stop: Callable[[list[int]], bool] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Continue every prompt; return the new tokens of each, without the prompt.
 
@@ -37,7 +38,9 @@ def generate(
     prompt and new tokens fill the model's context.
 
     `generator` (on the model's device; None is torch's own) decides the answer, and a row's part
-    of it does not depend on when other rows end. The model runs without gradients in eval mode.
+    of it does not depend on when other rows end. `rows` are the numbers of the prompts to continue,
+    all by default: what becomes of them is what would among all, and the others get no tokens. The
+    model runs without gradients in eval mode.
 
     Raises InputError on a prompt that is empty, leaves no room in the context or holds a number
     outside the vocabulary, on options outside their range, and when a logit is not finite.
@@ -57,19 +60,22 @@ def generate(
             logits = logits - logits.amax(dim=-1, keepdim=True)
         return sample(logits / temperature, uniform[rows], top_k=top_k, top_p=top_p)
 
-    if not prompts or max_new_tokens == 0:
+    going = [*range(len(prompts))] if rows is None else [*rows]
+    if not going or max_new_tokens == 0:
         return [[] for _ in prompts]
     limits = [min(max_new_tokens, model.config.n_positions - len(prompt)) for prompt in prompts]
     with torch.no_grad(), evaluating(model), model.sampling():
-        return _continue(model, prompts, limits, pick, stop)
+        return _continue(model, prompts, going, limits, pick, stop)
 
 
-def _continue(model, prompts, limits, pick, stop) -> list[list[int]]:
-    """Read the prompts, then one token a step for every row until each is at its limit or stops."""
+def _continue(model, prompts, rows, limits, pick, stop) -> list[list[int]]:
+    """Read the prompts of `rows`, then one token a step for each until it is at its limit or stops.
+
+    `rows` are the prompts that are not finished, B of them.
+    """
     new: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))  # the prompts that are not finished, B of them
-    cache = KVCache(model, len(rows), max(len(p) + limit for p, limit in zip(prompts, limits)))
-    logits = _read_prompts(model, prompts, cache)  # (B, V)
+    cache = KVCache(model, len(rows), max(len(prompts[row]) + limits[row] for row in rows))
+    logits = _read_prompts(model, [prompts[row] for row in rows], cache)  # (B, V)
     while True:
         _check_logits(logits, rows, [len(new[row]) for row in rows])
         tokens = pick(logits, rows)  # (B,)

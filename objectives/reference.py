@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from minigpt import parallel
 from minigpt.model import GPT
 from minigpt.sampling import evaluating
 from objectives.batch import Batch
@@ -64,10 +65,15 @@ def precompute(
     """Log-probs (n_prompts, n_completions) under `model`, run in eval mode, without gradients.
 
     A batch holds the first completion of each of its prompts, then the second of each, and so on.
+    Several processes divide the batches.
     """
+
+    def of(batch: Batch) -> tuple[Tensor, Tensor]:
+        prompts = batch.index.chunk(n_completions)[0]  # all parts carry the prompts' numbers
+        return prompts, sequence_logps(model, batch).view(n_completions, -1).T
+
     logps = torch.full((n_prompts, n_completions), torch.nan, device=model.wte.weight.device)
     with evaluating(model):
-        for batch in batches:
-            prompts = batch.index.chunk(n_completions)[0]  # all parts carry the prompts' numbers
-            logps[prompts] = sequence_logps(model, batch).view(n_completions, -1).T.to(logps.dtype)
+        for prompts, values in parallel.mapped(of, batches):
+            logps[prompts] = values.to(logps)
     return logps

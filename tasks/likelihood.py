@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from minigpt import parallel
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.sampling import evaluating
@@ -45,15 +46,17 @@ def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -
 
 
 def sequence_bits(model: GPT, sequences: Sequences) -> np.ndarray:
-    """Return -log2 p(completion | prompt) of each sequence: (N,)."""
+    """Return -log2 p(completion | prompt) of each sequence: (N,). Several processes divide them."""
     device = model.wte.weight.device
-    nats = []
+
+    def nats(start: int) -> np.ndarray:
+        index = np.arange(start, min(start + SCORING_BATCH, len(sequences)))
+        batch = sequence_batch(sequences, index).to(device)
+        return -sequence_logps(model, batch).double().cpu().numpy()
+
     with torch.no_grad(), evaluating(model):
-        for start in range(0, len(sequences), SCORING_BATCH):
-            index = np.arange(start, min(start + SCORING_BATCH, len(sequences)))
-            batch = sequence_batch(sequences, index).to(device)
-            nats.append(-sequence_logps(model, batch).double().cpu().numpy())
-    return np.concatenate(nats) / math.log(2)
+        found = parallel.mapped(nats, range(0, len(sequences), SCORING_BATCH))
+    return np.concatenate(found) / math.log(2)
 
 
 def scored_characters(

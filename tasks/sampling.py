@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from minigpt import parallel
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.sampling import generate
@@ -33,16 +34,31 @@ def sample_texts(
 
     tokens = []
     for start in range(0, len(prompts), SAMPLING_BATCH):
-        tokens += generate(
+        batch = prompts[start : start + SAMPLING_BATCH]
+        own = generate(
             model,
-            prompts[start : start + SAMPLING_BATCH],
+            batch,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             generator=generator,
             stop=stop,
+            rows=parallel.share(range(len(batch))),
         )
+        tokens += _of_all(own, generator)
     return [tokenizer.decode([t for t in new if t != tokenizer.eot]) for new in tokens]
+
+
+def _of_all(own: list[list[int]], generator: torch.Generator) -> list[list[int]]:
+    """Return the tokens of every row, of which each process has written its share.
+
+    A step draws a number for each row, written here or not. So all generators go on from where that
+    of the longest row is, which is where one process by itself would be.
+    """
+    parts = parallel.told_by_all((own, generator.get_state()))
+    _, state = max(parts, key=lambda part: max(map(len, part[0])))
+    generator.set_state(state)
+    return [max(rows, key=len) for rows in zip(*(written for written, _ in parts))]
 
 
 def check_sampling(n_samples: int, temperature: float, top_p: float) -> None:

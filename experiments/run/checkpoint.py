@@ -15,11 +15,13 @@ from experiments.run.hashed_tensors import load_hashed, save_hashed
 from minigpt.errors import InputError
 from minigpt.files import open_tensors
 from minigpt.model import GPT
+from minigpt.parallel import by_first
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps in each parameter's shape
 CPU_STATE, CUDA_STATE = "random/cpu", "random/cuda"
 
 
+@by_first
 def save_checkpoint(path: Path, model: GPT, optimizer: AdamW, progress: dict) -> None:
     """Write the trained parameters, the optimizer, torch's random state and `progress` (JSON)."""
     tensors = {CPU_STATE: torch.get_rng_state()}

@@ -12,6 +12,7 @@ from experiments.run.interruption import Interruption, signal_of, signals_interr
 from experiments.run.memory import keep_freed_memory
 from experiments.run.starting import imports_are_done
 from minigpt.errors import InputError
+from minigpt.parallel import ProcessLost, by_first, joined, let_the_first_speak
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
@@ -40,9 +41,11 @@ def command_line(
     _never_fail_to_print()
     try:
         imports_are_done()
-        with signals_interrupt():
-            return run(parse(argv) if parse else tyro.cli(config, args=argv))
+        with signals_interrupt(), joined():
+            options = by_first(parse)(argv) if parse else by_first(tyro.cli)(config, args=argv)
+            return run(options)
     except InputError as error:
+        let_the_first_speak()
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except OSError as error:  # a full disk, a folder without permission
@@ -52,6 +55,9 @@ def command_line(
             file=sys.stderr,
         )
         raise SystemExit(2) from error
+    except ProcessLost as error:
+        print(f"error: {error}; the same command with --resume goes on", file=sys.stderr)
+        raise SystemExit(1) from error
     except KeyboardInterrupt as stop:
         resumable = isinstance(stop, Interruption) and stop.resumable
         kept = (

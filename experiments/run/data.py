@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.run.reference_cache import reference_logps
-from minigpt import GPT
+from minigpt import GPT, parallel
 from minigpt.tokenizer import Tokenizer
 from objectives import (
     SFT,
@@ -35,9 +35,14 @@ class PhaseData:
     def steps(
         self, batch_size: int, accumulation: int, generator: np.random.Generator
     ) -> Iterator[list[Batch]]:
-        """One epoch: the microbatches of each step, at most `accumulation` of them."""
+        """One epoch: the microbatches of each step, at most `accumulation` of them.
+
+        Of several processes each is given those of its share of the step's examples, which may be
+        none where an epoch's last examples are few.
+        """
         for index in length_buckets(self.lengths, batch_size, generator):
-            parts = np.array_split(index, min(accumulation, len(index)))
+            own = parallel.share(index)
+            parts = np.array_split(own, min(accumulation, len(own))) if len(own) else []
             yield [self.batch(part) for part in parts]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from minigpt import parallel
+
 PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
 
 
@@ -21,6 +23,7 @@ def environment() -> dict:
         "versions": {package: version(package) for package in PACKAGES},
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
+        "processes": parallel.place().size,
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

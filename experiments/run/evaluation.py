@@ -13,6 +13,7 @@ from experiments.run.training import autocast
 from minigpt import GPT, get_tokenizer
 from minigpt.errors import InputError
 from minigpt.files import make_folder
+from minigpt.parallel import by_first
 from tasks import Evaluation, Metric, Task
 
 GROUPS = "groups"  # the name of the units' groups among the addends of the metrics
@@ -58,9 +59,7 @@ def score(
     """
     evaluation = evaluate(policy, task, split, seed=seed, precision=precision)
     groups = task.groups(split)
-    path = statistics_path(folder, split, epoch)
-    make_folder(path.parent)
-    save_statistics(path, evaluation.metrics, groups)
+    save_statistics(statistics_path(folder, split, epoch), evaluation.metrics, groups)
     return describe(evaluation, groups, seed=seed)
 
 
@@ -69,6 +68,7 @@ def statistics_path(folder: Path, split: str, epoch: int) -> Path:
     return folder / "evaluations" / f"{split}-{epoch:02}.safetensors"
 
 
+@by_first
 def save_statistics(
     path: Path, metrics: dict[str, Metric], groups: np.ndarray | None = None
 ) -> None:
@@ -76,6 +76,7 @@ def save_statistics(
 
     Beside them stand the `groups` of the units, numbered from 0, where these are not independent.
     """
+    make_folder(path.parent)
     # Copies, since metrics may share their addends and the format wants each tensor by itself.
     tensors = {name: torch.tensor(metric.statistics) for name, metric in metrics.items()}
     if groups is not None:

@@ -97,11 +97,17 @@ class RunFolder:
         What was logged after it is dropped, and will be logged again. Raises InputError if what
         was logged before it is not all there, as it was.
         """
-        if not self.checkpoint.exists():
-            write_text(self.metrics, "")
-            return None
-        progress = read_progress(self.checkpoint)
-        load_checkpoint(self.checkpoint, model, optimizer)  # which finds any change of progress
+        progress = None
+        if self.checkpoint.exists():
+            progress = read_progress(self.checkpoint)
+            load_checkpoint(self.checkpoint, model, optimizer)  # which finds any change of progress
+        self._cut_log(progress)
+        return progress
+
+    def _cut_log(self, progress: dict | None) -> None:
+        """Drop what was logged after the checkpoint with this progress."""
+        if progress is None:
+            return write_text(self.metrics, "")
         check_steps(self.metrics, progress["step"])
         if told := progress.pop("log", None):
             kept = check_extent(self.metrics, told)
@@ -110,7 +116,6 @@ class RunFolder:
             kept = "".join(json.dumps(line) + "\n" for line in lines).encode()
         write_bytes(self.metrics, kept)
         self._end = len(kept)
-        return progress
 
     @property
     def is_finished(self) -> bool:

@@ -13,6 +13,7 @@ from experiments.run.training import autocast
 from minigpt import GPT
 from minigpt.errors import InputError
 from minigpt.files import hash_file, reading, write_text
+from minigpt.parallel import by_first
 from minigpt.tokenizer import Tokenizer
 from tasks import Example, PreferencePair, Task, build_pairs, describe_pairs
 
@@ -83,6 +84,7 @@ def some_of(examples: list[Example], most: int) -> list[Example]:
     return [examples[i * len(examples) // most] for i in range(most)]
 
 
+@by_first
 def save_pairs(path: Path, pairs: list[PreferencePair]) -> None:
     """Write pairs as JSON, one a line."""
     write_text(path, "".join(json.dumps(pair._asdict()) + "\n" for pair in pairs))

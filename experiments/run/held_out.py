@@ -7,6 +7,7 @@ the reference.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from experiments.run.data import PhaseData
 from experiments.run.policy import frozen_policy
 from experiments.run.reference_cache import weights_fingerprint
 from experiments.run.training import autocast
-from minigpt import GPT
+from minigpt import GPT, parallel
 from minigpt.errors import InputError
 from minigpt.sampling import evaluating
 from objectives import quantiles, sequence_logps_and_kl
@@ -43,17 +44,19 @@ def diagnose(
             f"the weights in {reference} are not those that the run wrote there at the handoff; "
             "expected them, put them back or start the run anew"
         )
-    found: dict[str, list[Tensor]] = {}
+
+    def of(index: np.ndarray) -> dict[str, Tensor]:
+        batch = pairs.batch(index).to(device)
+        logps, kl = sequence_logps_and_kl(policy, frozen, batch)  # (2B,), (P,)
+        losses, metrics = pairs.objective.of_logps(logps, batch)
+        chosen = batch.sequence < len(batch) // 2
+        sides = {"kl/chosen": kl[chosen], "kl/rejected": kl[~chosen]}
+        found = {"loss": losses, **metrics, **sides}
+        return {name: values.cpu() for name, values in found.items()}
+
     with evaluating(policy), autocast(device, precision):
-        for index in length_buckets(pairs.lengths, BATCH):
-            batch = pairs.batch(index).to(device)
-            logps, kl = sequence_logps_and_kl(policy, frozen, batch)  # (2B,), (P,)
-            losses, metrics = pairs.objective.of_logps(logps, batch)
-            chosen = batch.sequence < len(batch) // 2
-            sides = {"kl/chosen": kl[chosen], "kl/rejected": kl[~chosen]}
-            for name, values in {"loss": losses, **metrics, **sides}.items():
-                found.setdefault(name, []).append(values)
-    examples = {name: torch.cat(parts) for name, parts in found.items()}
+        found = parallel.mapped(of, length_buckets(pairs.lengths, BATCH))
+    examples = {name: torch.cat([part[name] for part in found]) for name in found[0]}
     means = {name: values.mean() for name, values in examples.items()}
     told = means | quantiles(examples)
     return {f"eval_{name}": value.item() for name, value in told.items()}

@@ -4,11 +4,13 @@ from pathlib import Path
 from shutil import rmtree
 
 from experiments.run.source import POLICIES
+from minigpt.parallel import by_first
 
 TO_RESUME = ("checkpoint.safetensors", "reference-*.safetensors")  # and the reference's log-probs
 REMOVED = {"checkpoint": (), "weights": TO_RESUME, "nothing": (*TO_RESUME, *POLICIES)}
 
 
+@by_first
 def clear(folder: Path, keep: str) -> int:
     """Remove all that `keep` does not name from a finished run; return how many bytes it had."""
     freed = 0

@@ -5,7 +5,6 @@ import torch
 from experiments.run.config import Config, identity
 from experiments.run.contents import contents_of, read_task
 from experiments.run.data import sft_data
-from experiments.run.folder import open_run
 from experiments.run.keeping import clear
 from experiments.run.observers import Observer, open_log
 from experiments.run.plan import resolve
@@ -14,8 +13,10 @@ from experiments.run.reading import account_for
 from experiments.run.report import print_kept, print_summary, write_report
 from experiments.run.result import Result
 from experiments.run.seeds import torch_generator, torch_seed
+from experiments.run.together import open_together
 from experiments.run.training_run import TrainingRun
 from minigpt import get_tokenizer
+from minigpt.parallel import is_first
 from tasks import Task
 
 
@@ -51,8 +52,10 @@ def run(
     contents = contents_of(task, policy)
     with (
         torch.random.fork_rng(),
-        open_run(config.out, identity(config), resume=config.resume, contents=contents) as folder,
-        open_log(config.log, folder.path, identity(config)) as log,
+        open_together(
+            config.out, identity(config), resume=config.resume, contents=contents
+        ) as folder,
+        open_log(config.log if is_first() else None, folder.path, identity(config)) as log,
     ):
         folder.observers += [each for each in (observer, log) if each]
         folder.update(accounts=account)

@@ -12,7 +12,7 @@ from experiments.run.observers import check_log
 from experiments.run.schedule import Phase, handoff_phases
 from experiments.run.source import Source, find_source
 from lora import LoRAConfig
-from minigpt import pretrained_config
+from minigpt import parallel, pretrained_config
 from minigpt.errors import InputError
 from objectives import PreferenceConfig
 from tasks import Task
@@ -118,7 +118,9 @@ def chosen_device(device: str | None) -> str:
 
 
 def check_device(device: str) -> None:
-    """Raise InputError for a device that PyTorch cannot use."""
+    """Raise InputError for a device that PyTorch cannot use, or that processes do not share."""
+    if device != "cpu" and parallel.place().size > 1:
+        _check_own_device(device)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -126,3 +128,17 @@ def check_device(device: str) -> None:
         raise InputError(
             f"--device {device!r} cannot be used ({reason}); expected cpu or cuda"
         ) from error
+
+
+def _check_own_device(device: str) -> None:
+    """Raise InputError unless each process of a machine has a GPU of its own."""
+    if device != "cuda":
+        raise InputError(
+            f"--device is {device!r} for several processes; expected cuda, of which each takes the "
+            "GPU of its own number, or cpu"
+        )
+    if parallel.local_rank() >= torch.cuda.device_count():
+        raise InputError(
+            f"torchrun has started more processes on this machine than its "
+            f"{torch.cuda.device_count()} GPUs; expected one for each, or --device cpu"
+        )

@@ -7,6 +7,7 @@ import torch
 from experiments.run.source import Source, load_source
 from lora import FUSED, LoRAConfig, inject, load_adapter, lora_layers, save_adapter
 from minigpt import GPT, PRESETS, accelerate, decelerate, load_pretrained, save_pretrained
+from minigpt.parallel import by_first
 from objectives import frozen_copy
 
 
@@ -36,6 +37,7 @@ def make_policy(
     return policy, adapted
 
 
+@by_first
 def save_policy(policy: GPT, folder: Path, *, base_model_name: str) -> None:
     """Keep what training made: the adapters in PEFT's format, or else all weights in ours.
 

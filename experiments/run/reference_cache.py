@@ -14,6 +14,7 @@ from experiments.run.training import autocast
 from minigpt.errors import InputError
 from minigpt.files import open_tensors
 from minigpt.model import GPT
+from minigpt.parallel import by_first
 from objectives import precompute
 from objectives.sequences import Sequences, length_buckets, pair_batch
 
@@ -78,10 +79,10 @@ def load_or_compute(folder: Path, key: dict[str, str], compute: Callable[[], Ten
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     path = Path(folder) / f"reference-{digest[:16]}.safetensors"
-    if path.exists():
+    if by_first(path.exists)():
         return _read(path, key)
     logps = compute()
-    save_hashed(path, {"logps": logps}, {"key": json.dumps(key)})
+    by_first(save_hashed)(path, {"logps": logps}, {"key": json.dumps(key)})
     return logps
 
 

@@ -16,6 +16,7 @@ from experiments.run.source import POLICIES
 from lora import trainable_parameters
 from minigpt import GPT
 from minigpt.files import write_text
+from minigpt.parallel import by_first
 from objectives.sequences import Sequences, length_buckets, padding_share
 from tasks import Task
 
@@ -88,6 +89,7 @@ def epoch_line(record: dict, epochs: int, task: Task, left: str | None) -> str:
     return line + end
 
 
+@by_first
 def write_report(result: Result, folder: RunFolder) -> None:
     """Print the table and two samples; write curves.png, samples.txt and report.txt.
 

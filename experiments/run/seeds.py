@@ -5,9 +5,15 @@ shift the draws in another, and a resumed run finds the same numbers without rep
 """
 
 import zlib
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+from minigpt.parallel import place
+
+T = TypeVar("T")
 
 
 def numpy_generator(seed: int, *name: str | int) -> np.random.Generator:
@@ -23,6 +29,20 @@ def torch_generator(seed: int, *name: str | int, device: str = "cpu") -> torch.G
 def torch_seed(seed: int, *name: str | int) -> int:
     """A seed for torch's own generator, which dropout draws from."""
     return int(np.random.SeedSequence(_entropy(seed, name)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def own_dropout(steps: Iterable[T], seed: int, done: int) -> Iterator[T]:
+    """Yield the steps after the first `done`; of several processes each drops out what it draws.
+
+    One process by itself draws on from step to step, and its checkpoints hold the state. Of several
+    each begins a stream of its own with every step, so that none has a state to be kept. Steps with
+    dropout therefore depend on how many processes take them.
+    """
+    rank, size = place()
+    for number, step in enumerate(steps, done):
+        if size > 1:
+            torch.manual_seed(torch_seed(seed, "dropout", number, rank))
+        yield step
 
 
 def _entropy(seed: int, name: tuple) -> list[int]:

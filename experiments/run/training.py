@@ -12,10 +12,11 @@ from torch.optim import AdamW
 
 from experiments.run.bounds import check_bounds
 from lora import lora_layers
+from minigpt import parallel
 from minigpt.errors import InputError, NotFinite
 from minigpt.model import GPT
 from objectives.batch import Batch
-from objectives.objective import Objective, quantiles
+from objectives.objective import SPREAD, Objective, quantiles
 
 LOSS_EVERY = 10  # steps between the losses that a progress bar shows, as each waits for the device
 
@@ -35,6 +36,8 @@ def train(
 
     Yields loss (the step's weighted mean), grad_norm (before clipping to `max_grad_norm`),
     learning_rate, num_tokens (input positions, padding included) and the objective's own metrics.
+    Of several processes (`minigpt.parallel`) each is given microbatches of its own, or none, and
+    all take the step of all of them.
     What the model computed is given as scalar tensors on its device: turning one into a number
     waits for the device, and a loop that never does can prepare the next step meanwhile.
     With LoRA+ the parameter groups of `make_optimizer` learn at multiples of that rate.
@@ -46,13 +49,16 @@ def train(
             group["lr"] = learning_rate * group["ratio"]
         model.train(dropout)
         metrics = accumulate_gradients(model, microbatches, objective, precision=precision)
+        parallel.sum_gradients(parameters)
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield {
             **metrics,
             "learning_rate": learning_rate,
-            "num_tokens": sum(batch.inputs.numel() for batch in microbatches),
+            "num_tokens": sum(
+                parallel.told_by_all(sum(batch.inputs.numel() for batch in microbatches))
+            ),
         }
 
 
@@ -64,11 +70,12 @@ def accumulate_gradients(
     They are means over the step's examples, of some (`quantiles`) also quantiles.
 
     Every example counts by its weight over the whole step, not over its microbatch, so 8 x 1,
-    4 x 2 and 1 x 8 are the same step.
+    4 x 2 and 1 x 8 are the same step. Of several processes each adds its own part of that gradient;
+    the metrics are those of all.
     """
     device = model.wte.weight.device
-    weights = [objective.weights(batch).to(device) for batch in microbatches]
-    total = sum(weight.sum() for weight in weights)
+    weights = [objective.weights(batch) for batch in microbatches]
+    total = sum(parallel.told_by_all(sum(weight.sum() for weight in weights)))
     if len(microbatches) > 1:
         # Else the first gradient is kept where it was made, and there a captured backward, called
         # again, would write the second one over it.
@@ -76,17 +83,19 @@ def accumulate_gradients(
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
     means: dict[str, torch.Tensor] = {}
-    examples: dict[str, list[torch.Tensor]] = {}  # the metrics of each
+    examples: dict[str, list[torch.Tensor]] = {}  # the metrics of each, those with quantiles
     for batch, weight in zip(microbatches, weights):
         with autocast(device, precision):
             losses, metrics = objective(model, batch.to(device))
-        share = weight / total  # (B,)
+        share = (weight / total).to(device)  # (B,)
         loss = (losses * share).sum()
         loss.backward()
         for name, values in {"loss": losses, **metrics}.items():
             means[name] = means.get(name, 0.0) + (values.detach() * share).sum()
-            examples.setdefault(name, []).append(values.detach())
-    return means | quantiles({name: torch.cat(parts) for name, parts in examples.items()})
+            if name in SPREAD:
+                examples.setdefault(name, []).append(values.detach())
+    spread = {name: torch.cat(parts) for name, parts in examples.items()}
+    return parallel.total(means, device) | quantiles(parallel.gathered(spread, device))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -21,11 +21,12 @@ from experiments.run.policy import restore_policy, save_policy
 from experiments.run.report import epoch_line
 from experiments.run.result import Result
 from experiments.run.schedule import Phase, warmup_cosine
-from experiments.run.seeds import numpy_generator
+from experiments.run.seeds import numpy_generator, own_dropout
 from experiments.run.time_left import seconds_left
 from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
+from minigpt.parallel import is_first, most
 from tasks import Task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
@@ -97,7 +98,7 @@ class TrainingRun:
             total=per_epoch,
             initial=self.done,
             leave=False,
-            disable=None,
+            disable=None if is_first() else True,
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
         )
         with signals_wait() as noted:
@@ -108,12 +109,13 @@ class TrainingRun:
                 if self.step % LOSS_EVERY == 0:
                     left = self._time_left(phase.objective, self.done / per_epoch)
                     progress.set_postfix(loss=f"{metrics['loss']:.3f}", left=left)
+                waited, stop = most(time.monotonic() - self.saved_at, *noted[:1] or [0])
                 # Not after the last step: the epoch's end saves, once it is evaluated.
-                if self.done < per_epoch and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                if self.done < per_epoch and waited > CHECKPOINT_SECONDS:
                     self._save()
-                if noted:
+                if stop:
                     self._save()
-                    raise Interruption(noted[0])
+                    raise Interruption(int(stop))
         self.folder.flush()  # which waits for the device, and stops a run that has diverged
         check_weights(self.policy)  # before they are evaluated
         self.seconds += time.monotonic() - now
@@ -125,10 +127,11 @@ class TrainingRun:
         total = per_epoch * phase.epochs
         first = per_epoch * (self.epoch - phase.first) + self.done
         order = numpy_generator(config.seed, "data order", self.epoch)
+        steps = islice(data.steps(config.batch_size, config.accumulation, order), self.done, None)
         return train(
             self.policy,
             self.optimizer,
-            islice(data.steps(config.batch_size, config.accumulation, order), self.done, None),
+            own_dropout(steps, config.seed, self.step),
             data.objective,
             learning_rates=[
                 warmup_cosine(step, total, peak=phase.learning_rate, warmup=round(WARMUP * total))
@@ -236,6 +239,7 @@ class TrainingRun:
         progress = self.folder.restore(self.policy, self.optimizer) or {}
         for name, value in progress.items():
             setattr(self, name, value)
+        most(0)  # all of them wait for the first, which has cut the log that is read here
         self.epochs = evaluations(self.folder.logged())
         expected = [n for n in range(self.epoch) if self.plan.is_evaluated(n)]
         check_evaluated(self.epochs, expected, self.folder.path)

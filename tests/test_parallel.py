@@ -1,0 +1,211 @@
+"""Several processes take the steps of one, whoever ends before the others."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments.run.training_run import TrainingRun
+from tests import team
+from tests.conftest import CASES
+from tests.test_corpus import PLAY, table, verse, write_sdist, write_wheel
+
+ROOT = Path(__file__).parent.parent
+QUESTIONS = f"--task paraphrase --data {CASES / 'quora-unlabelled-test'}"
+# With 5 examples, 4 a step, the last step of an epoch has but one, and one process none.
+ARMS = {
+    "full": "--train-examples 5 --batch-size 4 --accumulation 2 --samples 2",
+    "lora": f"{QUESTIONS} --train-examples 5 --batch-size 4 --parameterization lora --rank 2",
+    "resumed": f"{QUESTIONS} --train-examples 16 --batch-size 4",
+}
+SMALL = "--epochs 2 --switch-epoch 1 --dev-examples 3 --device cpu"
+UNLIKE = ("seconds", "evaluation_seconds", "num_tokens")  # the last one counts padding
+
+
+def handoff(arm: str, model: Path, out: Path, *more: str) -> list[str]:
+    where = ["--model", str(model), "--out", str(out)]
+    return ["handoff", *ARMS[arm].split(), *SMALL.split(), *where, *more]
+
+
+def pretrain(corpus: Path, out: Path) -> list[str]:
+    options = "--tokens 1280 --batch-tokens 160 --warmup 2 --precision fp32 --device cpu"
+    return ["pretrain", "--corpus", f"{corpus}", *options.split(), "--out", f"{out}"]
+
+
+def torchrun(folder: Path, commands: list[list[str]], processes: int = 2) -> subprocess.Popen:
+    """Start `tests.team`; what it prints is in files of the folder."""
+    (folder / "commands.json").write_text(json.dumps(commands))
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as errors:
+        return subprocess.Popen(
+            [*run, "-m", "tests.team", str(folder / "commands.json")],
+            cwd=ROOT,
+            stdout=out,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+
+@pytest.fixture(scope="module")
+def patch():
+    with pytest.MonkeyPatch.context() as patch:
+        team.prepare(patch.setattr)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    write_sdist(folder, hamlet_gut=PLAY + "\n".join(verse(90, first="ghost")))
+    write_wheel(folder, table(verse(120) + verse(120, first="queen")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(model, corpus, patch, tmp_path_factory) -> dict[int, Path]:
+    """The same runs by one process and by two; "resumed" is one's begun, and gone on with by both.
+
+    The run of one is stopped after its third step, and goes on from the checkpoint.
+    """
+    alone, both = (tmp_path_factory.mktemp(name) for name in ("alone", "both"))
+    commands = {
+        folder: [handoff(arm, model, folder / arm) for arm in ("full", "lora")]
+        + [pretrain(corpus, folder / "pretrain")]
+        for folder in (alone, both)
+    }
+    team.run_all([*commands[alone], handoff("resumed", model, alone / "resumed")])
+    with patch.context() as stopping:
+        stopping.setattr("experiments.run.training_run.CHECKPOINT_SECONDS", 0)
+        stop_after(stopping, saves=4)
+        with pytest.raises(SystemExit, match="130"):
+            team.run_all([handoff("resumed", model, both / "resumed")])
+    resume = handoff("resumed", model, both / "resumed", "--resume")
+    started = torchrun(both, [*commands[both], resume])
+    assert started.wait(300) == 0, (both / "stderr").read_text()
+    return {1: alone, 2: both}
+
+
+def stop_after(patch, saves: int) -> None:
+    """Let Ctrl-C come after so many checkpoints."""
+    real, done = TrainingRun._save, []
+
+    def save(run):
+        real(run)
+        done.append(run.step)
+        if len(done) == saves:
+            raise KeyboardInterrupt
+
+    patch.setattr(TrainingRun, "_save", save)
+
+
+def lines_of(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: v for name, v in line.items() if name not in UNLIKE} for line in lines]
+
+
+def assert_alike(one, other, path: str = "", atol: float = 1e-9) -> None:
+    """Numbers to 1e-9; all else, such as the sampled texts, to the letter."""
+    assert type(one) is type(other), path
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for name in one:
+            assert_alike(one[name], other[name], f"{path} {name}", atol)
+    elif isinstance(one, list):
+        assert len(one) == len(other), path
+        for i, pair in enumerate(zip(one, other)):
+            assert_alike(*pair, f"{path} {i}", atol)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=0, abs=atol), path
+    else:
+        assert one == other, path
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert_alike(lines_of(one), lines_of(other))
+    for path in one.rglob("*.safetensors"):
+        once, twice = load_file(path), load_file(other / path.relative_to(one))
+        for tensors in (once, twice):
+            tensors.pop("random/cpu", None)  # of a checkpoint; without dropout nobody draws from it
+        torch.testing.assert_close(once, twice, rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["full", "lora", "pretrain"])
+def test_two_processes_take_the_steps_of_one(runs, arm):
+    """SFT and DPO: losses, gradients, weights, references, samples, scores, held-out pairs."""
+    assert_same_run(runs[1] / arm, runs[2] / arm)
+    lines = lines_of(runs[2] / arm)
+    assert sum("loss" in line for line in lines) == (8 if arm == "pretrain" else 4)
+    if arm != "pretrain":
+        assert any("weights/q90" in line for line in lines)
+        assert any("eval_kl/chosen" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_with_two(runs):
+    assert_same_run(runs[1] / "resumed", runs[2] / "resumed")
+    record = json.loads((runs[2] / "resumed" / "run.json").read_text())
+    assert record["processes"] == 1 and [r["processes"] for r in record["resumed"]] == [2]
+
+
+@pytest.mark.slow
+def test_one_process_prints_and_writes(runs):
+    printed = (runs[2] / "stdout").read_text()
+    assert printed.count("record: ") == 3 and printed.count("epoch  1/2") == 3
+    assert (runs[2] / "stderr").read_text().count("error") == 0
+    for arm in ("full", "lora", "pretrain"):
+        files = [
+            {path.relative_to(folder / arm) for path in (folder / arm).rglob("*")}
+            for folder in runs.values()
+        ]
+        assert files[0] == files[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_a_killed_process_ends_the_others_and_the_run_goes_on(model, patch, tmp_path):
+    """Within seconds, with a sentence; then one process goes on to what it would have been."""
+    long = [*handoff("resumed", model, tmp_path / "run"), "--epochs", "6", "--switch-epoch", "3"]
+    started = torchrun(tmp_path, [long])
+    wait_for(tmp_path / "run" / "checkpoint.safetensors", started)
+    (second,) = [pid for pid in children_of(started.pid) if "RANK=1" in environment_of(pid)]
+    os.kill(second, signal.SIGKILL)
+    killed = time.monotonic()
+    assert started.wait(60) != 0
+    assert time.monotonic() - killed < 20  # a busy machine's; two seconds on an idle one
+    told = [line for line in (tmp_path / "stderr").read_text().splitlines() if "--resume" in line]
+    assert len(told) == 1
+    assert told[0].startswith(("error: another process of this run has ended", "interrupted; "))
+    assert "Traceback" not in (tmp_path / "stderr").read_text().split(told[0])[0]
+    team.run_all([[*long, "--resume"]])
+    whole = [*handoff("resumed", model, tmp_path / "whole"), *long[-4:]]
+    team.run_all([whole])
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def wait_for(path: Path, started: subprocess.Popen) -> None:
+    while not path.exists():
+        assert started.poll() is None, path.parent
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that another one has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int(entry.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.parent.name))
+    return found
+
+
+def environment_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
