@@ -10,8 +10,9 @@ from pathlib import Path
 
 from experiments.run.command import command_line
 from experiments.run.display import align
-from experiments.study.document import Block, Heading, Paragraph, Picture, Table, write_document
-from experiments.study.figures import draw_epochs
+from experiments.run.tables import Table
+from experiments.study.document import Block, Figures, Heading, Paragraph, write_document
+from experiments.study.figures import NOTE, draw_epochs
 from experiments.study.results import ArmResult
 from experiments.study.side_by_side import (
     best_of,
@@ -40,7 +41,7 @@ class CompareConfig:
     runs: tuple[Path, ...]
     """Folders of two runs or more."""
     out: Path
-    """Folder for report.md, report.html, samples.txt and the figure."""
+    """Folder for report.md, report.html, samples.txt and the figures."""
 
 
 def run(config: CompareConfig) -> dict[tuple[str, str], dict[str, Difference]]:
@@ -57,15 +58,14 @@ def run(config: CompareConfig) -> dict[tuple[str, str], dict[str, Difference]]:
             found[arm.name, split] = differences(arms[0], arm, split)
             blocks += _section(arms[0], arm, split, found[arm.name, split])
     task = arms[0].runs[0].task
-    figure = draw_epochs(arms, task, common_floors(arms), out / "epochs.png")
+    blocks.append(Figures(draw_epochs(arms, task, common_floors(arms), out), NOTE))
     samples = samples_beside(arms)
     write_text(out / "samples.txt", "\n\n\n".join(samples) + "\n")
-    blocks.append(Picture(figure, "Scores by epoch; a star is a handoff"))
     title = f"{', '.join(arm.name for arm in arms[1:])} against {arms[0].name}"
     write_document(out, title, blocks)
     for sample in samples[:1]:
         print(sample + "\n")
-    print(f"report: {out}/report.md, report.html, samples.txt, epochs.png")
+    print(f"report: {out}/report.md, report.html, samples.txt")
     return found
 
 

@@ -23,7 +23,8 @@ from experiments.study import smoke
 from experiments.study.arms import Study
 from experiments.study.document import Block
 from experiments.study.estimate import print_plan
-from experiments.study.full_report import write_full_report
+from experiments.study.full_report import write_report
+from experiments.study.protocol import protocol_of, write_protocols
 from experiments.study.runner import run_all
 from experiments.study.tuning import tune, tuning_configs, tuning_table
 from minigpt.errors import InputError
@@ -126,9 +127,11 @@ def run(config: ReproduceConfig) -> Path | None:
             base, scores = tune(base, task)
             tuning.append(tuning_table(base, task, scores))
         tuned.append(base)
-    plan = [_studies(base, config) for base in tuned]
-    run_all([c for studies in plan for study in studies for c in study.all_configs()], config.jobs)
-    write_full_report(config.out, plan, tuning, title=TITLE)
+    studies = [study for base in tuned for study in _studies(base, config)]
+    write_protocols(config.out, TITLE, [protocol_of(study, config.out) for study in studies])
+    run_all([c for study in studies for c in study.all_configs()], config.jobs)
+    write_report(config.out, tuning)
+    print(f"report: {config.out}/report.md and report.html")
     return config.out
 
 

@@ -12,7 +12,7 @@ ORANGE, SKY = "#E69F00", "#56B4E9"
 GREY = "#767676"  # of floors, guides and whatever is there to compare with
 HEAT = "cividis"  # from 0 to the most; Nuñez, Anderton and Renslow (2018), arXiv 1712.01662
 
-_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)))
 
@@ -27,7 +27,7 @@ class Style(NamedTuple):
 
 def style(i: int) -> Style:
     """Return the looks of line number `i`; no two of the first 210 are the same."""
-    return Style(*(looks[i % len(looks)] for looks in (_COLOURS, _MARKERS, _LINES)))
+    return Style(*(looks[i % len(looks)] for looks in (COLOURS, _MARKERS, _LINES)))
 
 
 def rgb(colour: str) -> tuple[float, float, float]:

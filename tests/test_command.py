@@ -19,7 +19,8 @@ from experiments.run.command import command_line
 from experiments.run.display import printable
 from experiments.run.folder import open_run
 from experiments.run.interruption import STOPPING, Interruption, signals_interrupt, signals_wait
-from experiments.study.document import Heading, Paragraph, Table, write_document
+from experiments.run.tables import Table
+from experiments.study.document import Heading, Paragraph, write_document
 
 ROOT = Path(__file__).parent.parent
 

@@ -59,7 +59,7 @@ def test_what_is_written_and_printed(compared, lora_run, other_run, capsys, tmp_
         f"dev, 7 groups of question pairs: {other_run.name}, epoch 1 against {lora_run.name}"
         in report
     )
-    assert (out / "epochs.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "epochs-accuracy.svg").read_text().startswith("<svg")
     samples = (out / "samples.txt").read_text().splitlines()
     assert samples[0].split(" | ")[0].strip() == lora_run.name
     assert max(map(len, samples)) <= 100

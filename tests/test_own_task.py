@@ -106,7 +106,7 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_p
 
     run(study(tmp_path, model=str(model)))
     folder = tmp_path / "handoff-grid-opposite"
-    assert (folder / "epochs.png").is_file()
+    assert len(list(folder.rglob("epochs-bits.svg"))) == 1
     text = (folder / "report.md").read_text()
     (claim,) = [line for line in text.splitlines() if line.startswith("| full: DPO after epoch 1")]
     assert "| kilobits/word |" in claim

@@ -3,8 +3,8 @@
 import json
 
 from experiments.run.config import Config
+from experiments.run.tables import Table
 from experiments.study.arms import Arm
-from experiments.study.document import Table
 from experiments.study.pair_table import COLUMNS, pair_blocks
 from experiments.study.results import ArmResult, Run
 from tasks import Example, PreferencePair, describe_pairs, get_task

@@ -57,7 +57,7 @@ def test_a_comparison_reports_every_arm_and_claim(model, tmp_path):
         assert floor in text
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (tmp_path / "parameterization-sonnet" / target).is_file(), target
-    assert "data:image/png;base64," in page and "http" not in page
+    assert "<svg" in page and "http" not in page
     assert not list(tmp_path.glob("runs/*/best")), "weights of finished runs are dropped"
 
 
@@ -274,7 +274,7 @@ def test_smoke(tmp_path, model):
         "Preference pairs",
     ):
         assert title in text and title.replace("'", "&#x27;") in page
-    assert page.count("data:image/png;base64,") == text.count(".png)") == 11
+    assert page.count("<svg") == text.count(".svg)") == 18
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (out / target).is_file(), target
     assert "nan" not in text

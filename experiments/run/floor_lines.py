@@ -1,6 +1,6 @@
 """Floors in a figure: dashed lines, each named beside the panel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
 
 import numpy as np
@@ -17,12 +17,7 @@ def draw_floors(ax: Axes, heights: Mapping[str, float]) -> None:
 
     One far off the scores, whose line would flatten them, is named with its height and an arrow.
     """
-    bottom, top = ax.get_ylim()
-    reach = 2 * (top - bottom)
-    near = [height for height in heights.values() if bottom - reach < height < top + reach]
-    low, high = min([bottom, *near]), max([top, *near])
-    margin = 0.04 * (high - low)
-    low, high = low - margin * (low < bottom), high + margin * (high > top)
+    low, high = room_for(heights.values(), *ax.get_ylim())
     ax.set_ylim(low, high)
     names = sorted(heights, key=heights.__getitem__)
     wanted = [_share(heights[name], low, high) for name in names]
@@ -35,6 +30,15 @@ def draw_floors(ax: Axes, heights: Mapping[str, float]) -> None:
         else:
             text = f"{'↓' if height <= low else '↑'} {text} {height:.1f}"
         ax.text(1.04, place, text, **beside, va="center", fontsize=7)
+
+
+def room_for(heights: Iterable[float], bottom: float, top: float) -> tuple[float, float]:
+    """Return the ends of a panel from `bottom` to `top`, made to hold floors that are near it."""
+    reach = 2 * (top - bottom)
+    near = [height for height in heights if bottom - reach < height < top + reach]
+    low, high = min([bottom, *near]), max([top, *near])
+    margin = 0.04 * (high - low)
+    return low - margin * (low < bottom), high + margin * (high > top)
 
 
 def _share(height: float, low: float, high: float) -> float:

@@ -2,22 +2,13 @@
 
 import base64
 import io
-from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from experiments.run.display import show_duration
+from experiments.run.tables import STYLE, Table, table_html
 
-# The text's own colours, so that a dark page and a light one show it; the figure brings its ground.
-STYLE = """
-.minigpt-run table { border-collapse: collapse; font-size: 0.9em; margin: 0.6em 0;
-  font-variant-numeric: tabular-nums; }
-.minigpt-run th, .minigpt-run td { text-align: left; padding: 0.2em 0.8em; white-space: nowrap;
-  border-bottom: 1px solid rgba(128, 128, 128, 0.35); vertical-align: top; }
-.minigpt-run .wide { overflow-x: auto; }
-.minigpt-run img { max-width: 100%; height: auto; border-radius: 4px; }
-"""
 OPTIONS = ("task", "model", "parameterization", "epochs", "switch_epoch", "loss", "seed")
 
 
@@ -30,10 +21,12 @@ def result_page(folder: Path, record: dict, scores: list[list[str]], figure: Fig
     figure.savefig(picture, dpi=100, format="png")
     curves = base64.b64encode(picture.getvalue()).decode()
     return (
-        f'<div class="minigpt-run"><style>{STYLE}</style>\n{_table(_summary(folder, record))}\n'
-        f"{_table(scores[1:], scores[0])}\n"
+        f'<div class="minigpt"><style>{STYLE}</style>\n'
+        f"{table_html(Table((), _summary(folder, record)))}\n"
+        f"{table_html(Table(scores[0], scores[1:]))}\n"
         "<p>Brackets are 95 % intervals over examples, for this one seed.</p>\n"
-        f'<img alt="Losses, scores and rewards by step" src="data:image/png;base64,{curves}">'
+        '<img style="max-width: 100%" alt="Losses, scores and rewards by step" '
+        f'src="data:image/png;base64,{curves}">'
         "</div>"
     )
 
@@ -47,11 +40,3 @@ def _summary(folder: Path, record: dict) -> list[list[str]]:
         ["parameters", f"{trained:,} trained of {total:,}"],
         ["took", f"{show_duration(record['seconds'])}, {record['peak_memory_mib']:,.0f} MiB"],
     ]
-
-
-def _table(rows: list[list[str]], head: list[str] | None = None) -> str:
-    """Return rows as a table, everything in them escaped."""
-    lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"] if head else []
-    lines += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-    body = "\n".join(lines)
-    return f'<div class="wide"><table>\n{body}\n</table></div>'

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from minigpt.errors import InputError
-from minigpt.files import read_bytes, reading, write_json
+from minigpt.files import read_bytes, read_json, reading, write_json
 
 KEY = "sha256"  # in run.json, of all the rest; in its "log", of metrics.jsonl
 NUMBER = (int, float)
@@ -30,7 +30,7 @@ RECORD = {
 
 
 def write_record(path: Path, record: dict) -> None:
-    """Write run.json with its hash, whole or not at all."""
+    """Write run.json, or what else is read back, with its hash, whole or not at all."""
     record = json.loads(json.dumps(record))  # as it will be read
     write_json(path, {**record, KEY: _hash(record)})
 
@@ -57,6 +57,16 @@ def read_record(path: Path) -> dict:
             f"{path} is damaged {where}; expected the record of a run as the run wrote it"
         )
     return record
+
+
+def read_hashed(path: Path) -> dict:
+    """Return what `write_record` wrote that is no run's record; InputError if it was changed."""
+    values = read_json(path)
+    if values.pop(KEY, None) != _hash(values):
+        raise InputError(
+            f"{path} was changed: its own SHA-256 does not fit; expected it as it was written"
+        )
+    return values
 
 
 def _hash(record: dict) -> str:

@@ -42,6 +42,6 @@ class Claim:
     primary: bool = False  # one of the few that are fixed before the runs; others are exploratory
 
 
-def scores_of(task: Task) -> dict[str, Score]:
+def scores_of(task: Task | type[Task]) -> dict[str, Score]:
     """Return what is said of every metric of a task's runs, that of their time included."""
     return {**task.metrics, SECONDS: SECONDS_PER_EPOCH}

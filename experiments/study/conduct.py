@@ -1,10 +1,9 @@
 """Carry a study out, from its plan to its report."""
 
 from experiments.study.arms import Study
-from experiments.study.document import Paragraph, write_document
 from experiments.study.estimate import print_plan
-from experiments.study.judging import cases_of, verdicts_on
-from experiments.study.report import HOW_TO_READ, claims_table, report_study
+from experiments.study.full_report import write_report
+from experiments.study.protocol import protocol_of, write_protocols
 from experiments.study.results import ArmResult, load_results
 from experiments.study.runner import run_all
 
@@ -18,13 +17,10 @@ def run_study(study: Study) -> list[ArmResult] | None:
         print_plan([study], study.jobs)
         return None
     study.check()
-    run_all(study.all_configs(), study.jobs)
-    task = study.read_task()
-    results = load_results(study, task)
     folder = study.out / f"{study.name}-{study.task}"
-    section = report_study(study, results, task, folder)
-    cases = cases_of(study, results, task)
-    claims = [claims_table(cases, verdicts_on(cases), results)] if cases else []
-    write_document(folder, study.title, [Paragraph(HOW_TO_READ), *claims, *section])
+    write_protocols(folder, study.title, [protocol_of(study, folder)])
+    run_all(study.all_configs(), study.jobs)
+    write_report(folder)
     print(f"report: {folder}/report.md and report.html")
-    return results
+    arms = {arm.name: [config.out for config in study.configs(arm)] for arm in study.arms()}
+    return load_results(arms, study.read_task())

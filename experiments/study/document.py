@@ -1,27 +1,47 @@
 """A report as a list of blocks, written as Markdown and as one self-contained HTML page."""
 
-import base64
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from minigpt.files import write_text
+from experiments.run import tables
+from experiments.run.tables import (
+    Mark,
+    Table,
+    inline_html,
+    inline_markdown,
+    relative,
+    table_html,
+    table_markdown,
+)
+from experiments.study import svg
+from minigpt.files import make_folder, write_text
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-       max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2, h3 { line-height: 1.2; margin-top: 2.2rem; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; min-width: 56rem; font-size: 0.85rem;
-        font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 0.3rem 0.7rem; border-bottom: 1px solid #ddd;
-         vertical-align: top; }
-th { border-bottom: 2px solid #888; }
-tr.rule td { border-top: 2px solid #bbb; }
-img { max-width: 100%; height: auto; }
-a { color: #1b6ca8; }
+# Closed parts are printed too: `::details-content` is what a browser hides of them.
+STYLE = f"""
+{svg.COLOURS}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
+  max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }}
+h1, h2, h3 {{ line-height: 1.2; margin-top: 2.2rem; }}
+nav {{ font-size: 0.85rem; display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; }}
+a {{ color: var(--link); }}
+summary {{ cursor: pointer; margin: 0.8rem 0; color: var(--link); }}
+p, li {{ max-width: 50rem; }}
+li {{ margin: 0.35rem 0; }}
+.figures {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+figure {{ margin: 0; flex: 1 1 22rem; max-width: 44rem; }}
+figure svg {{ width: 100%; height: auto; }}
+figcaption, .note {{ font-size: 0.85rem; opacity: 0.85; }}
+{tables.STYLE}
+@media print {{
+  @page {{ size: A4 landscape; margin: 12mm; }}
+  body {{ max-width: none; margin: 0; font-size: 10pt; }}
+  details::details-content {{ content-visibility: visible; block-size: auto; }}
+  figure, li, tr {{ break-inside: avoid; }}
+  h2, h3, summary {{ break-after: avoid; }}
+}}
 """
 
 
@@ -37,43 +57,75 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A table's cell that leads to a file."""
+class Items:
+    """A list, every item a marked word and a text."""
 
-    text: str
-    target: Path
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text or links under a header; `rules` are the rows above which a line is drawn."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | Link | Sequence[Link]]]
-    rules: frozenset[int] = frozenset()
+    items: Sequence[tuple[Mark, str]]
 
 
 @dataclass(frozen=True)
 class Picture:
+    """A drawing, which is kept as a file, with what is said below it."""
+
     path: Path
+    drawing: str  # SVG, by `experiments.study.svg`
     caption: str
 
 
-Block = Heading | Paragraph | Table | Picture
+@dataclass(frozen=True)
+class Figures:
+    """Pictures beside each other, where there is room, and how all of them are read."""
+
+    pictures: Sequence[Picture]
+    note: str
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that are shown when the reader asks for them, and that are printed."""
+
+    title: str
+    blocks: Sequence["Block"]
+
+
+Block = Heading | Paragraph | Items | Table | Figures | Folded
 
 
 def write_document(folder: Path, title: str, blocks: Sequence[Block]) -> None:
-    """Write report.md (pictures as files beside it) and report.html (pictures within)."""
-    blocks = [Heading(title, 1), *blocks]
-    write_text(folder / "report.md", "\n\n".join(_markdown(b, folder) for b in blocks) + "\n")
+    """Write report.md (drawings as files beside it) and report.html (drawings within).
+
+    Both begin with links to the headings of level 2, where there are more than two.
+    """
+    for picture in _pictures(blocks):
+        make_folder(picture.path.parent)
+        write_text(picture.path, svg.as_file(picture.drawing))
+    names = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
+    contents = [f"[{_plain(name)}](#{_anchor(name)})" for name in names if len(names) > 2]
+    parts = [f"# {_plain(title)}", " · ".join(contents), *(_markdown(b, folder) for b in blocks)]
+    write_text(folder / "report.md", "\n\n".join(filter(None, parts)) + "\n")
+    links = "".join(
+        f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in names if len(names) > 2
+    )
     body = "\n".join(_html(block, folder) for block in blocks)
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n<body>\n{body}\n"
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n"
+        f'<body class="minigpt">\n<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n'
         "</body></html>\n"
     )
     write_text(folder / "report.html", page)
+
+
+def _pictures(blocks: Sequence[Block]) -> list[Picture]:
+    found = []
+    for block in blocks:
+        if isinstance(block, Figures):
+            found += block.pictures
+        elif isinstance(block, Folded):
+            found += _pictures(block.blocks)
+    return found
 
 
 def _markdown(block: Block, folder: Path) -> str:
@@ -82,60 +134,45 @@ def _markdown(block: Block, folder: Path) -> str:
             return f"{'#' * level} {_plain(text)}"
         case Paragraph(text):
             return _plain(text)
-        case Picture(path, caption):
-            return f"![{_plain(caption)}]({_relative(path, folder)})"
-        case Table(header, rows):
-
-            def cell(value) -> str:
-                links = _links(value)
-                shown = " ".join(f"[{k.text}]({_relative(k.target, folder)})" for k in links)
-                return shown if links else _plain(value).replace("|", "\\|").replace("\n", " ")
-
-            lines = [
-                [cell(name) for name in header],
-                ["---"] * len(header),
-                *([cell(v) for v in row] for row in rows),
-            ]
-            return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Return text in Markdown without the tags that it would otherwise be, as in the page."""
-    return escape(text, quote=False)
+        case Items(items):
+            return "\n".join(f"- {inline_markdown(mark)}: {_plain(text)}" for mark, text in items)
+        case Figures(pictures, note):
+            shown = [f"![{_plain(p.caption)}]({relative(p.path, folder)})" for p in pictures]
+            return "\n\n".join([*shown, _plain(note)])
+        case Folded(title, blocks):
+            inner = "\n\n".join(_markdown(inside, folder) for inside in blocks)
+            return f"<details><summary>{escape(title)}</summary>\n\n{inner}\n\n</details>"
+        case Table():
+            return table_markdown(block, folder)
 
 
 def _html(block: Block, folder: Path) -> str:
     match block:
         case Heading(text, level):
-            return f"<h{level}>{escape(text)}</h{level}>"
+            name = f' id="{_anchor(text)}"' if level == 2 else ""
+            return f"<h{level}{name}>{escape(text)}</h{level}>"
         case Paragraph(text):
             return f"<p>{escape(text)}</p>"
-        case Picture(path, caption):
-            data = base64.b64encode(path.read_bytes()).decode()
-            return f'<p><img alt="{escape(caption)}" src="data:image/png;base64,{data}"></p>'
-        case Table(header, rows, rules):
-
-            def cell(value) -> str:
-                links = _links(value)
-                shown = " ".join(
-                    f'<a href="{escape(_relative(k.target, folder))}">{escape(k.text)}</a>'
-                    for k in links
-                )
-                return f"<td>{shown if links else escape(value)}</td>"
-
-            head = "".join(f"<th>{escape(name)}</th>" for name in header)
-            body = "\n".join(
-                f"<tr{' class=rule' if i in rules else ''}>{''.join(map(cell, row))}</tr>"
-                for i, row in enumerate(rows)
+        case Items(items):
+            lines = [f"<li>{inline_html(mark)}: {escape(text)}</li>" for mark, text in items]
+            return "\n".join(["<ul>", *lines, "</ul>"])
+        case Figures(pictures, note):
+            shown = "\n".join(
+                f"<figure>{p.drawing}<figcaption>{escape(p.caption)}</figcaption></figure>"
+                for p in pictures
             )
-            return f'<div class="table"><table><tr>{head}</tr>\n{body}</table></div>'
+            return f'<div class="figures">{shown}</div>\n<p class="note">{escape(note)}</p>'
+        case Folded(title, blocks):
+            inner = "\n".join(_html(inside, folder) for inside in blocks)
+            return f"<details><summary>{escape(title)}</summary>\n{inner}\n</details>"
+        case Table():
+            return table_html(block, folder)
 
 
-def _links(value: str | Link | Sequence[Link]) -> list[Link]:
-    if isinstance(value, str):
-        return []
-    return [value] if isinstance(value, Link) else list(value)
+def _anchor(text: str) -> str:
+    """Return a heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+def _plain(text: str) -> str:
+    return inline_markdown(text)

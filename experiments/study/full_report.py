@@ -1,75 +1,91 @@
-"""One report over the studies of several tasks and models."""
+"""The report of a study, which may have several experiments, from what lies in its folder alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from experiments.run.environment import environment
-from experiments.study.arms import Study
+from experiments.run.tables import Table
+from experiments.study.answer import answer_blocks
+from experiments.study.claims import PAPER
 from experiments.study.document import Block, Heading, Paragraph, write_document
-from experiments.study.judging import Case, cases_of, verdicts_on
-from experiments.study.report import HOW_TO_READ, claims_table, report_study
+from experiments.study.judging import cases_of, verdicts_on
+from experiments.study.protocol import read_protocols
+from experiments.study.report import study_blocks
 from experiments.study.results import ArmResult, load_results
-from tasks import Task
+from tasks.registry import task_class
+
+SCORES = (
+    "Scores are those on the dev split after the last epoch, the mean over seeds ± their standard "
+    "deviation, with a 95 % interval over examples and seeds in brackets; with one seed it speaks "
+    "of the examples alone. Each arm keeps its own spread over seeds. Floors need no learning; ± "
+    "is their standard deviation over draws."
+)
+CLAIMS = (
+    "A claim is judged by the interval of a lead, the first arm's over the second in the metric's "
+    "good direction: a lead above 0 is better, whatever the metric. The margin is the smallest "
+    "lead that matters; what would be found is the smallest that such a study finds four times of "
+    "five. The primary claims were fixed before the runs and are judged together (Holm, 1979): in "
+    "95 % of such studies none of their verdicts is wrong. All others are exploratory, and of "
+    f"many of those some are wrong. The claims are those of {PAPER}."
+)
 
 
-def write_full_report(
-    out: Path, plan: Sequence[Sequence[Study]], tuning: Sequence[Block], *, title: str
-) -> None:
-    """Write report.md and report.html: all claims first, then a section for each study.
+def write_report(folder: Path, tuning: Sequence[Block] = ()) -> None:
+    """Write report.md and report.html of the study whose study.json lies in the folder.
 
-    `plan` holds the studies of each task and model, whose runs must be done; `tuning` says how
-    their learning rates were found, and is empty where they are the defaults.
+    Its runs must be done; `tuning` says how their learning rates were found. Raises InputError for
+    records that are damaged or not there.
     """
-    reported = [part for studies in filter(None, plan) for part in _read(studies)]
+    title, protocols = read_protocols(folder)
+    studies = []
+    for protocol in protocols:
+        task = task_class(protocol.task)
+        runs = {name: [folder / run for run in runs] for name, runs in protocol.arms.items()}
+        results = load_results(runs, task)
+        studies.append((protocol, task, results, cases_of(protocol.claims, results, task)))
     # All together, as the primary claims of all studies are one family.
-    verdicts = iter(verdicts_on([case for part in reported for case in part.cases]))
-    claims: list[Block] = []
-    sections: list[Block] = []
-    for study, task, results, cases in reported:
-        heading = Heading(f"{study.title}: {study.task}, {study.model}", 3)
-        folder = out / f"{study.name}-{study.task}-{Path(study.model).name}"
-        sections += report_study(study, results, task, folder)
-        if cases:
-            its_verdicts = [next(verdicts) for _ in cases]
-            claims += [heading, claims_table(cases, its_verdicts, results)]
-    blocks = [
-        Paragraph(HOW_TO_READ),
-        Heading("The paper's claims"),
-        *claims,
-        *sections,
-        Heading("Learning rates"),
-        *(tuning or [Paragraph("Not tuned here: the defaults of `experiments.handoff`.")]),
+    verdicts = iter(verdicts_on([case for *_, cases in studies for case in cases]))
+    judged = [[(case, next(verdicts)) for case in cases] for *_, cases in studies]
+    groups = [(study[0].heading, pairs) for study, pairs in zip(studies, judged)]
+    blocks: list[Block] = [
+        *answer_blocks(groups, folder),
+        Heading("How to read this"),
+        Paragraph(SCORES),
+        Paragraph(CLAIMS),
+    ]
+    for (protocol, task, results, _), pairs in zip(studies, judged):
+        blocks += study_blocks(protocol, results, task, pairs, folder)
+    if tuning:
+        blocks += [Heading("Learning rates"), *tuning]
+    blocks += [
         Heading("Where this was run"),
-        Paragraph(_where()),
+        machines_table([result for _, _, results, _ in studies for result in results]),
     ]
-    write_document(out, title, blocks)
-    print(f"report: {out}/report.md and report.html")
+    write_document(folder, title, blocks)
 
 
-class _Part(NamedTuple):
-    """A study that is done."""
+def machines_table(results: Sequence[ArmResult]) -> Table:
+    """Return a row for each commit, version and machine that runs tell of, in order of their start.
 
-    study: Study
-    task: Task
-    results: list[ArmResult]
-    cases: list[Case]
-
-
-def _read(studies: Sequence[Study]) -> list[_Part]:
-    """Return what studies of one task and model found."""
-    task = studies[0].read_task()
-    found = [load_results(study, task) for study in studies]
-    return [
-        _Part(study, task, results, cases_of(study, results, task))
-        for study, results in zip(studies, found)
+    The hours are those of the runs, added up.
+    """
+    records = {run.folder: run.record for result in results for run in result.runs}
+    found: dict[tuple[str, ...], list[dict]] = {}
+    for record in sorted(records.values(), key=lambda record: record["started"]):
+        changed = ", changed" if record["dirty"] else ""
+        place = (
+            f"{(record['commit'] or 'not known')[:12]}{changed}",
+            record["python"],
+            record["versions"]["torch"],
+            record["cuda"] or f"{record['platform']}, {record['threads']} threads",
+        )
+        found.setdefault(place, []).append(record)
+    rows = [
+        [
+            *place,
+            f"{len(runs)}",
+            f"{sum(run['seconds'] for run in runs) / 3600:.1f}",
+            f"{runs[0]['started'][:10]} to {runs[-1]['started'][:10]}",
+        ]
+        for place, runs in found.items()
     ]
-
-
-def _where() -> str:
-    machine = environment()
-    where = machine["cuda"] or f"{machine['platform']}, {machine['threads']} threads"
-    return (
-        f"Commit {machine['commit']}, Python {machine['python']}, "
-        f"torch {machine['versions']['torch']}, {where}."
-    )
+    return Table(["commit", "Python", "torch", "machine", "runs", "hours", "begun"], rows)

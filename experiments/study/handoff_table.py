@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from experiments.study.document import Block, Heading, Paragraph, Table
+from experiments.run.tables import Table
+from experiments.study.document import Block, Heading, Paragraph
 from experiments.study.results import ArmResult
 from experiments.study.statistics import Difference, compare_by_seed
 from tasks import Score, Task

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.study.arms import Study
 from experiments.study.claims import Claim, scores_of
 from experiments.study.results import ArmResult
 from experiments.study.statistics import Difference, compare
@@ -22,12 +21,14 @@ class Case(NamedTuple):
     unit: str  # what is scored one by one
 
 
-def cases_of(study: Study, results: Sequence[ArmResult], task: Task) -> list[Case]:
-    """Return the study's claims, each with the difference of its two arms."""
+def cases_of(
+    claims: Sequence[Claim], results: Sequence[ArmResult], task: Task | type[Task]
+) -> list[Case]:
+    """Return a study's claims, each with the difference of its two arms."""
     arms = {result.name: result for result in results}
     floors = results[0].runs[0].record["floors"]
     cases = []
-    for claim in study.claims():
+    for claim in claims:
         score = scores_of(task)[claim.metric]
         difference = compare(*(arms[name].metrics(claim.metric) for name in (claim.a, claim.b)))
         margin = score.margin * (difference.scores[1] if score.relative else 1.0)

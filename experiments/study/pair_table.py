@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.study.document import Block, Heading, Paragraph, Table
+from experiments.run.tables import Table
+from experiments.study.document import Block, Heading, Paragraph
 from experiments.study.results import ArmResult
 
 COLUMNS = {  # of `describe_pairs`: heading, factor to the shown value, decimals

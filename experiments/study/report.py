@@ -1,4 +1,4 @@
-"""What a reader sees of a study: figures, a table per experiment, a verdict per claim."""
+"""An experiment's part of the report: figures, a table of claims, and all numbers below."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,68 +6,63 @@ from pathlib import Path
 import numpy as np
 
 from experiments.run.display import show_floor
-from experiments.study.arms import Study
-from experiments.study.claims import PAPER, SECONDS
-from experiments.study.document import Block, Heading, Link, Paragraph, Picture, Table
-from experiments.study.figures import draw_study
+from experiments.run.tables import Link, Mark, Table
+from experiments.study.claims import SECONDS
+from experiments.study.document import Block, Figures, Folded, Heading, Paragraph
+from experiments.study.figures import NOTE, draw_epochs, draw_heat_map
+from experiments.study.forest import TONES, Judged
 from experiments.study.handoff_table import handoff_blocks
-from experiments.study.judging import Case
 from experiments.study.pair_table import pair_blocks
+from experiments.study.protocol import Protocol
 from experiments.study.results import ArmResult
 from experiments.study.statistics import arm_estimate
-from experiments.study.verdict import Verdict, smallest_told
+from experiments.study.verdict import smallest_told
 from tasks import Metric, Score, Task
 
-HOW_TO_READ = (
-    "Scores are those on the dev split after the last epoch, the mean over seeds ± their standard "
-    "deviation, with a 95 % interval over examples and seeds in brackets; with one seed it speaks "
-    "of the examples alone. Each arm keeps its own spread over seeds. Floors need no learning; ± "
-    "is their standard deviation over draws. A claim is judged by the interval of a lead, the "
-    "first arm's over the second in the metric's good direction: a lead above 0 is better, "
-    "whatever the metric. The primary claims were fixed before the runs and are judged together "
-    "(Holm, 1979): in 95 % of such studies none of their verdicts is wrong. All others are "
-    f"exploratory, and of many of those some are wrong. The claims are those of {PAPER}."
-)
 
-
-def report_study(
-    study: Study, results: Sequence[ArmResult], task: Task, folder: Path
+def study_blocks(
+    protocol: Protocol,
+    results: Sequence[ArmResult],
+    task: type[Task],
+    judged: Sequence[Judged],
+    folder: Path,
 ) -> list[Block]:
-    """Return the experiment's part of the report: its figures and its tables."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Return the experiment's part of the report in `folder`: its figures and its tables."""
+    figures = folder / protocol.slug
     record = results[0].runs[0].record
-    figures = draw_study(study, results, task, record["floors"], folder)
+    pictures = draw_epochs(results, task, record["floors"], figures)
+    if protocol.heat_map:
+        pictures += draw_heat_map(protocol.heat_map, results, task, figures)
+    pairs = pair_blocks(results)
     return [
-        Heading(f"{study.title}: {study.task}, {study.model}"),
-        Paragraph(study.question),
-        *(Picture(path, caption) for path, caption in figures),
-        arms_table(results, task, record),
+        Heading(protocol.heading),
+        Paragraph(protocol.question),
+        Figures(pictures, NOTE),
+        *([claims_table(judged)] if judged else []),
+        Folded("Every arm: scores, floors, costs, and its runs", [arms_table(results, task)]),
         *handoff_blocks(results, task),
-        *pair_blocks(results),
+        *([Folded("The preference pairs", pairs)] if pairs else []),
     ]
 
 
-def claims_table(
-    cases: Sequence[Case], verdicts: Sequence[Verdict], results: Sequence[ArmResult]
-) -> Table:
-    """Return a row per claim: the paper's figure, ours, the lead, the verdict in words."""
-    arms = {result.name: result for result in results}
+def claims_table(judged: Sequence[Judged]) -> Table:
+    """Return a row per claim: the paper's figure, ours, the lead, the verdict and why."""
     rows = []
-    for case, verdict in zip(cases, verdicts):
-        claim, difference, show = case.claim, case.difference, case.score.show
+    for (claim, difference, margin, _, score, _), verdict in judged:
         low, high = difference.lead.interval()
         rows.append(
             [
                 claim.text,
                 "primary" if claim.primary else "exploratory",
                 claim.paper,
-                case.score.short,
-                *map(show, difference.scores),
-                f"{show(difference.lead.value)} [{show(low)}, {show(high)}]",
-                f"{show(case.margin)}; {show(smallest_told(difference))}",
+                score.short,
+                *map(score.show, difference.scores),
+                f"{score.show(difference.lead.value)} [{score.show(low)}, {score.show(high)}]",
+                score.show(margin),
+                score.show(smallest_told(difference)),
                 f"{difference.p:.2g}",
-                verdict.sentence,
-                _links(arms[claim.a]) + _links(arms[claim.b]),
+                Mark(verdict.word, TONES[verdict.word]),
+                verdict.reason,
             ]
         )
     header = [
@@ -78,15 +73,16 @@ def claims_table(
         "first arm",
         "second arm",
         "lead [95 %]",
-        "what matters; what would be found",
+        "margin",
+        "would be found",
         "p",
         "verdict",
-        "runs",
+        "why",
     ]
     return Table(header, rows)
 
 
-def arms_table(results: Sequence[ArmResult], task: Task, record: dict) -> Table:
+def arms_table(results: Sequence[ArmResult], task: type[Task]) -> Table:
     """Return a row per arm, then the untuned model, the floors, and what the gold text scores."""
     names = [*task.judged, *(name for name in task.metrics if name not in task.judged)]
     shown = {name: task.metrics[name] for name in names}
@@ -98,12 +94,13 @@ def arms_table(results: Sequence[ArmResult], task: Task, record: dict) -> Table:
     blank = ["", "", "", ""]
     untuned = [score.show(results[0].values(name)[:, 0].mean()) for name, score in shown.items()]
     rows.append(["untuned", *untuned, *blank])
+    record = results[0].runs[0].record
     for kind in ("floors", "ceilings"):
         for title, floor in record[kind].items():
             cells = [show_floor(score, name, floor, missing="") for name, score in shown.items()]
             rows.append([f"{kind.removesuffix('s')}: {title}", *cells, *blank])
     headings = [score.short for score in shown.values()]
-    header = ["arm", *headings, "trained parameters", "s/epoch", "peak MiB", "runs"]
+    header = ["arm", *headings, "trained parameters", "s/epoch", "peak MiB", "runs, by seed"]
     return Table(header, rows, rules=frozenset({arms}))
 
 

@@ -1,7 +1,7 @@
 """What the runs of an arm found, read back from their folders."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 from experiments.run.evaluation import evaluations, load_statistics, statistics_path
 from experiments.run.metrics_log import read_finished
 from experiments.run.record import read_run
-from experiments.study.arms import Arm, Study
+from experiments.run.source import options_of
+from experiments.study.arms import Arm
 from experiments.study.claims import SECONDS, SECONDS_PER_EPOCH
 from minigpt.errors import InputError
 from tasks import Metric, Task
@@ -89,9 +90,12 @@ class ArmResult:
         )
 
 
-def load_results(study: Study, task: Task) -> list[ArmResult]:
-    """Return the results of every arm; InputError where one of its runs is not done."""
+def load_results(arms: Mapping[str, Sequence[Path]], task: Task | type[Task]) -> list[ArmResult]:
+    """Return the results of every arm, given the folders of its runs.
+
+    Raises InputError where one of them is not done.
+    """
     return [
-        ArmResult(arm, [Run(config.out, task) for config in study.configs(arm)])
-        for arm in study.arms()
+        ArmResult(Arm(name, options_of(folders[0])), [Run(folder, task) for folder in folders])
+        for name, folders in arms.items()
     ]

@@ -9,8 +9,8 @@ from dataclasses import replace
 from experiments.run.config import Config
 from experiments.run.evaluation import best_epoch
 from experiments.run.plan import with_defaults
+from experiments.run.tables import Table
 from experiments.study.arms import Study
-from experiments.study.document import Table
 from experiments.study.results import Run
 from experiments.study.runner import run_all
 from tasks import Task

@@ -14,7 +14,13 @@ class Verdict(NamedTuple):
     """What is said of a claim."""
 
     word: Literal["holds", "does not hold", "cannot be told"]
-    sentence: str  # why, in plain English, beginning with the word
+    reason: str  # why, in plain English
+    interval: Interval  # of a's lead, at the level that the claim is judged at
+
+    @property
+    def sentence(self) -> str:
+        """The word and why."""
+        return f"{self.word}: {self.reason}"
 
 
 def judge(
@@ -46,13 +52,14 @@ def judge(
     most a share `alpha` of studies. Raises ValueError for another expectation or no margin.
     """
     _check(expects, margin)
+    interval = difference.lead.interval(1 - alpha)
     if obstacle := _floor_reached(difference, floors, show) or _too_few_seeds(difference):
-        return _verdict("cannot be told", obstacle)
+        return Verdict("cannot be told", obstacle, interval)
     decide = _decide_more if expects == "more" else _decide_same
-    word, reason = decide(difference, difference.lead.interval(1 - alpha), margin, show)
+    word, reason = decide(difference, interval, margin, show)
     if word == "cannot be told":
         reason = f"{reason}; {_remedy(difference, margin, expects, unit)}"
-    return _verdict(word, reason)
+    return Verdict(word, reason, interval)
 
 
 def decision_p(difference: Difference, *, expects: Expectation, margin: float) -> float:
@@ -97,10 +104,6 @@ def _check(expects: str, margin: float) -> None:
         raise ValueError(f"a claim expects {expects!r}; expected 'more' or 'same'")
     if not margin > 0:
         raise ValueError(f"the margin is {margin}; expected a number above 0")
-
-
-def _verdict(word: str, reason: str) -> Verdict:
-    return Verdict(word, f"{word}: {reason}")
 
 
 def _decide_more(
