@@ -24,25 +24,38 @@ BITS_PER_CHAR = Score(
     larger_is_better=False,
     margin=0.01,  # a matter of taste, better stated than hidden
 )
+BITS_PER_CHAR_TEXT = Score(
+    ratio,
+    short="bits/char, text",
+    long="bits per character without end-of-text",
+    larger_is_better=False,
+)
 
 
-def bits_per_char(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> Metric:
+def bits_per_char(
+    model: GPT, tokenizer: Tokenizer, examples: list[Example], *, end_of_text: bool = True
+) -> Metric:
     """Return how surprising the completions are, in bits (end-of-text's included) per character.
 
     Unlike a loss per token it compares models with different vocabularies. Raises InputError when
     an example is longer than the model's context.
     """
-    bits = completion_bits(model, tokenizer, examples)
+    bits = completion_bits(model, tokenizer, examples, end_of_text=end_of_text)
     characters = [len(example.completion) for example in examples]
-    return BITS_PER_CHAR.of(np.stack([bits, characters], axis=1))
+    score = BITS_PER_CHAR if end_of_text else BITS_PER_CHAR_TEXT
+    return score.of(np.stack([bits, characters], axis=1))
 
 
-def completion_bits(model: GPT, tokenizer: Tokenizer, examples: list[Example]) -> np.ndarray:
+def completion_bits(
+    model: GPT, tokenizer: Tokenizer, examples: list[Example], *, end_of_text: bool = True
+) -> np.ndarray:
     """Return -log2 p(completion and end-of-text | prompt) of each example: (N,).
 
     Raises InputError when an example is longer than the model's context.
     """
-    return sequence_bits(model, whole_sequences(examples, tokenizer, model.config.n_positions))
+    n_positions = model.config.n_positions
+    sequences = whole_sequences(examples, tokenizer, n_positions, end_of_text=end_of_text)
+    return sequence_bits(model, sequences)
 
 
 def sequence_bits(model: GPT, sequences: Sequences) -> np.ndarray:
@@ -74,9 +87,11 @@ def scored_characters(
     )
 
 
-def whole_sequences(examples: list[Example], tokenizer: Tokenizer, n_positions: int) -> Sequences:
+def whole_sequences(
+    examples: list[Example], tokenizer: Tokenizer, n_positions: int, *, end_of_text: bool = True
+) -> Sequences:
     """Return the examples as tokens; InputError when one is longer than `n_positions`."""
-    sequences = tokenise(examples, tokenizer, n_positions=n_positions, end_of_text=True)
+    sequences = tokenise(examples, tokenizer, n_positions=n_positions, end_of_text=end_of_text)
     if sequences.truncated:
         raise InputError(
             f"{sequences.lengths.max()} tokens or more of an example do not fit into a context of "

@@ -13,9 +13,10 @@ from tasks import Example, get_task
 from tasks.chrf import chrf_counts, chrf_score, mean_chrf_score
 from tasks.likelihood import bits_per_char, completion_bits, preferred
 from tasks.registry import TASKS
-from tasks.sonnet.continuations import mbr_statistics, text_statistics
+from tasks.sonnet.continuations import set_statistics, text_statistics
 from tasks.sonnet.copying import copying_source
 from tasks.sonnet.decoding import minimum_bayes_risk
+from tasks.sonnet.judge import LineJudge
 from tasks.sonnet.shakespeare import read_sonnets
 from tasks.sonnet.task import SonnetTask
 
@@ -150,6 +151,20 @@ def test_bits_per_char_by_hand(model):
     assert metric.value == total[0] / total[1]
 
 
+def test_bits_per_char_without_end_of_text_lack_its_bits_alone(model):
+    examples = get_task("sonnet").examples("dev")[:2]
+    whole, text = (
+        bits_per_char(model, TOKENIZER, examples, end_of_text=end).statistics
+        for end in (True, False)
+    )
+    for (prompt, completion), difference in zip(examples, whole[:, 0] - text[:, 0]):
+        ids = TOKENIZER.encode(prompt) + TOKENIZER.encode(completion)
+        with torch.no_grad():
+            end = torch.log_softmax(model(torch.tensor([ids]))[0, -1], dim=-1)[TOKENIZER.eot]
+        assert difference == pytest.approx(-end.item() / math.log(2), rel=1e-4)
+    assert (whole[:, 1] == text[:, 1]).all()
+
+
 def test_a_context_too_short_for_a_sonnet_is_an_error():
     model = GPT(GPTConfig(vocab_size=16384, n_positions=64, n_layer=1, n_head=1, n_embd=8))
     with pytest.raises(InputError, match="context of 64"):
@@ -240,7 +255,7 @@ def test_the_metrics_are_made_again_from_their_addends(model, monkeypatch):
         sums = metric.statistics[rows].sum(axis=1)  # (5, K), as a bootstrap makes them
         assert metric.score(sums) == pytest.approx([float(metric.score(s)) for s in sums])
     smaller = {name for name, score in task.metrics.items() if not score.larger_is_better}
-    assert smaller == {"bits_per_char", "copy_rate", "longest_copy"}
+    assert smaller == {"bits_per_char", "bits_per_char_text", "copy_rate", "longest_copy"}
 
 
 def test_every_metric_can_be_shown():
@@ -291,13 +306,14 @@ def test_text_statistics_sum_over_the_samples_of_a_sonnet():
     whole = "one two three four five six\n" * 11
     written = [whole, "", "one two three four five\nnine\n", ""]
     source = copying_source(["one two three four five six"])
-    found = text_statistics(examples, written, source)
+    found = text_statistics(examples, written, source, LineJudge(["nine"], ["one"]))
     # 66 words have 62 5-grams; those inside a line, two of each, are copied.
     assert found["copy_rate"].tolist() == [[22, 62], [1, 2]]
     assert found["longest_copy"].tolist() == [[6, 2], [5, 2]]
     assert found["lines"].tolist() == [[1, 2], [0, 2]]
     assert found["rhyme"].tolist() == [[0, 12], [0, 12]]
     assert found["syllables"].tolist() == [[0, 11], [0, 2]]
+    assert found["judged_gold"].tolist() == [[0, 11], [1, 2]]
     assert found["chrf"].shape == found["chrf_generated"].shape == (2, 36)
     assert (
         found["chrf"][0, :18]
@@ -307,8 +323,8 @@ def test_text_statistics_sum_over_the_samples_of_a_sonnet():
 
 def test_samples_without_words_score_nothing():
     example = Example("a\nb\nc\n", "d\n")
-    found = text_statistics([example], [""], copying_source([]))
-    found["chrf_mbr"] = mbr_statistics([example], [""])
+    found = text_statistics([example], [""], copying_source([]), LineJudge([], []))
+    found |= set_statistics([example], [""])
     for name, statistics in found.items():
         if name not in ("chrf", "chrf_mbr"):  # the given lines are there
             assert SonnetTask.metrics[name].of(statistics).value == 0
@@ -318,7 +334,8 @@ def test_copying_a_training_sonnet_is_seen():
     task = get_task("sonnet")
     source = copying_source("".join(example) for example in task.examples("train"))
     (example,) = task.examples("dev")[:1]
-    found = text_statistics([example], [task.examples("train")[17].completion], source)
+    written = [task.examples("train")[17].completion]
+    found = text_statistics([example], written, source, LineJudge([], []))
     assert task.metrics["copy_rate"].of(found["copy_rate"]).value == 1
     assert task.metrics["longest_copy"].of(found["longest_copy"]).value > 80
 
@@ -355,6 +372,7 @@ def test_the_floor_of_the_given_lines_alone(floors):
     expected = CHRF().corpus_score([example.prompt for example in examples], [gold]).score
     assert 24.8 < expected < 24.9
     nothing = ("chrf_generated", "copy_rate", "longest_copy", "lines", "rhyme", "syllables")
+    nothing += ("judged_gold",)
     assert floors["prompt only"] == pytest.approx(
         {"chrf": expected, "chrf_mbr": expected, **dict.fromkeys(nothing, 0)}
     )
@@ -366,7 +384,9 @@ def test_ceilings():
         assert gold[name] == pytest.approx(100)
     assert gold["preference_accuracy"] == 1
     assert gold["copy_rate"] < 0.01 and 2 < gold["longest_copy"] < 5
-    assert set(gold) == set(SonnetTask.metrics) - {"bits_per_char"}
+    of_the_model = {"bits_per_char", "bits_per_char_text"}
+    of_several = {"distinct_1", "distinct_2", "distinct_3"}
+    assert set(gold) == set(SonnetTask.metrics) - of_the_model - of_several
 
 
 @pytest.mark.parametrize("n_samples", [1, 3, 20, 32])

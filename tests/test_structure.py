@@ -17,8 +17,8 @@ HEIGHTS = {
     "objectives": 2,
     "tasks": 3,
     "experiments.run": 4,
-    "experiments.verse": 4,
     "experiments.study": 5,
+    "experiments.verse": 5,
     "experiments": 6,  # the commands
     "benchmarks": 7,
 }

@@ -85,7 +85,8 @@ def claims_table(judged: Sequence[Judged]) -> Table:
 def arms_table(results: Sequence[ArmResult], task: type[Task]) -> Table:
     """Return a row per arm, then the untuned model, the floors, and what the gold text scores."""
     names = [*task.judged, *(name for name in task.metrics if name not in task.judged)]
-    shown = {name: task.metrics[name] for name in names}
+    recorded = set.intersection(*(set(run.metrics) for each in results for run in each.runs))
+    shown = {name: task.metrics[name] for name in names if name in recorded}  # old runs have fewer
     rows = []
     for result in results:
         cells = [_show_arm(result.metrics(name), score) for name, score in shown.items()]

@@ -9,7 +9,7 @@ import torch
 
 from tasks.base import Example
 from tasks.chrf import chrf_counts, mean_chrf_score
-from tasks.likelihood import BITS_PER_CHAR
+from tasks.likelihood import BITS_PER_CHAR, BITS_PER_CHAR_TEXT
 from tasks.metric import Score, ratio
 from tasks.text import words
 
@@ -17,12 +17,7 @@ FLOOR_DRAWS = 20
 
 COMPLETION_SCORES = {
     "bits_per_char": BITS_PER_CHAR,
-    "bits_per_char_text": Score(
-        ratio,
-        short="bits/char, text",
-        long="bits per character without end-of-text",
-        larger_is_better=False,
-    ),
+    "bits_per_char_text": BITS_PER_CHAR_TEXT,
     "chrf": Score(mean_chrf_score, short="chrF", long="chrF of samples", margin=0.5, decimals=2),
     "distinct": Score(
         ratio,

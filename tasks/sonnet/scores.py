@@ -5,11 +5,14 @@ character, half a point of chrF.
 """
 
 from tasks.chrf import mean_chrf_score
-from tasks.likelihood import BITS_PER_CHAR
+from tasks.likelihood import BITS_PER_CHAR, BITS_PER_CHAR_TEXT
 from tasks.metric import Score, ratio
+
+DISTINCT = (1, 2, 3)  # words of the n-grams whose variety is counted
 
 SONNET_SCORES = {
     "bits_per_char": BITS_PER_CHAR,
+    "bits_per_char_text": BITS_PER_CHAR_TEXT,
     "chrf": Score(mean_chrf_score, short="chrF", long="chrF, whole sonnet", margin=0.5, decimals=2),
     "chrf_generated": Score(
         mean_chrf_score, short="chrF generated", long="chrF, generated lines alone", decimals=2
@@ -50,5 +53,22 @@ SONNET_SCORES = {
     ),
     "syllables": Score(
         ratio, short="syllables %", long="lines of 9 to 11 syllables, %", factor=100, decimals=1
+    ),
+    **{
+        f"distinct_{n}": Score(
+            ratio,
+            short=f"distinct-{n} %",
+            long=f"different word {n}-grams of a prompt's samples, %",
+            factor=100,
+            decimals=1,
+        )
+        for n in DISTINCT
+    },
+    "judged_gold": Score(
+        ratio,
+        short="judged gold %",
+        long="lines that the judge takes for a poet's, %",
+        factor=100,
+        decimals=1,
     ),
 }

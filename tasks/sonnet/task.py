@@ -5,6 +5,7 @@ chrF hardly tells a trained model from a random sonnet (`SonnetTask.floors`), so
 by held-out bits per character, which does.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from tasks.likelihood import bits_per_char, preferred, whole_sequences
 from tasks.metric import Evaluation
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
 from tasks.sampling import check_sampling, sample_texts
-from tasks.sonnet.continuations import mbr_statistics, text_statistics
+from tasks.sonnet.continuations import set_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
 from tasks.sonnet.floors import sonnet_floors, text_scores
 from tasks.sonnet.folds import fold_sonnets, share_lines
+from tasks.sonnet.judge import LineJudge, accuracy, fit_judge
 from tasks.sonnet.scores import SONNET_SCORES
 from tasks.sonnet.shakespeare import (
     GIVEN_LINES,
@@ -34,6 +36,7 @@ from tasks.sonnet.shakespeare import (
     read_prompts,
     split_sonnets,
 )
+from tasks.sonnet.verses import show_sonnet, text_of, verses
 from tasks.splits import Fold
 
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
@@ -75,11 +78,10 @@ class SonnetTask(Task):
         check_sampling(n_samples, temperature, top_p)
         found = fold_sonnets(data, fold) if fold else split_sonnets(data)
         self.fold, self.accounts, self.drawn = fold, found.accounts, found.drawn
+        self._unlimited = _lines(found.splits)
         for split, limit in (limits or {}).items():
             self._limit(found.splits[split], limit, split)
-        self.sonnets = {
-            split: [s.lines for s in sonnets] for split, sonnets in found.splits.items()
-        }
+        self.sonnets = _lines(found.splits)
         self.scored_splits = tuple(split for split in SPLITS if self.sonnets[split])
         self.n_samples = n_samples
         self.temperature = temperature
@@ -92,7 +94,7 @@ class SonnetTask(Task):
             expected = expected_in(split, self.fold)
             raise InputError(f"there are no sonnets for the split {split!r}; expected {expected}")
         return [
-            Example(_text(lines[:GIVEN_LINES]), _text(lines[GIVEN_LINES:]))
+            Example(text_of(lines[:GIVEN_LINES]), text_of(lines[GIVEN_LINES:]))
             for lines in self.sonnets[split]
         ]
 
@@ -121,29 +123,35 @@ class SonnetTask(Task):
     ) -> Evaluation:
         """Return what the model thinks of the gold lines, and what its continuations are worth.
 
-        Of the gold: "bits_per_char", and "preference_accuracy", how often the model finds it
-        likelier than with two lines swapped. Of the samples: chrF (`text_statistics` says of what),
-        chrF of one of them chosen without the gold ("chrf_mbr"), the share of their word
-        5-grams that a training sonnet has ("copy_rate"), the words of their longest run from one
-        ("longest_copy"), and the shares that fit the form: samples with all fourteen lines
-        ("lines"), pairs of lines that rhyme ("rhyme"), lines of 9 to 11 syllables ("syllables").
+        Of the gold: "bits_per_char", without end-of-text's "bits_per_char_text", and
+        "preference_accuracy", how often the model finds it likelier than with two lines swapped. Of
+        the samples: chrF (`text_statistics` says of what), chrF of one of them chosen without the
+        gold ("chrf_mbr"), the share of their word 5-grams that a training sonnet has ("copy_rate"),
+        the words of their longest run from one ("longest_copy"), the shares that fit the form:
+        samples with all fourteen lines ("lines"), pairs of lines that rhyme ("rhyme"), lines of 9
+        to 11 syllables ("syllables"); how varied those of a prompt are ("distinct_1", ...), and the
+        share of lines that look like a poet's ("judged_gold").
         """
         examples = self.examples(split)
         prompts = [example.prompt for example in examples for _ in range(self.n_samples)]
         written = self.sample(model, tokenizer, prompts, generator=generator)
-        bits = bits_per_char(model, tokenizer, examples).statistics
+        bits, text_bits = (
+            bits_per_char(model, tokenizer, examples, end_of_text=end).statistics
+            for end in (True, False)
+        )
         found = {
             "bits_per_char": bits,
-            "chrf_mbr": mbr_statistics(examples, written),
+            "bits_per_char_text": text_bits,
             "preference_accuracy": preferred(
                 model, tokenizer, examples, self.corruptions(examples), gold_bits=bits[:, 0]
             ),
-            **text_statistics(examples, written, self._training),
+            **text_statistics(examples, written, self._training, self._judge),
+            **set_statistics(examples, written),
         }
         first = written[:: self.n_samples]
         return Evaluation(
             metrics={name: score.of(found[name]) for name, score in self.metrics.items()},
-            samples=tuple(_show(e.prompt, text) for e, text in zip(examples[:2], first)),
+            samples=tuple(show_sonnet(e.prompt, text) for e, text in zip(examples[:2], first)),
         )
 
     def corruptions(self, examples: list[Example]) -> list[list[str]]:
@@ -162,6 +170,10 @@ class SonnetTask(Task):
     def _training(self) -> Source:
         return copying_source("".join(example) for example in self.examples("train"))
 
+    @cached_property
+    def _judge(self) -> LineJudge:
+        return fit_judge(self._unlimited)  # the same, whatever share of the sonnets is trained on
+
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
     ) -> list[str]:
@@ -169,7 +181,7 @@ class SonnetTask(Task):
 
         def finished(new: list[int]) -> bool:
             complete, _, _ = tokenizer.decode(new).rpartition("\n")
-            return len(_verses(complete)) >= LINES - GIVEN_LINES
+            return len(verses(complete)) >= LINES - GIVEN_LINES
 
         texts = sample_texts(
             model,
@@ -181,14 +193,14 @@ class SonnetTask(Task):
             generator=generator,
             finished=finished,
         )
-        return [_text(_verses(text)[: LINES - GIVEN_LINES]) for text in texts]
+        return [text_of(verses(text)[: LINES - GIVEN_LINES]) for text in texts]
 
     def predict(
         self, model: GPT, tokenizer: Tokenizer, path: Path, *, generator: torch.Generator
     ) -> Predictions:
         """Return one whole sonnet for the first lines of each in a file, by its number."""
         prompts, told = read_prompts(path)
-        texts = [_text(lines) for lines in prompts.values()]
+        texts = [text_of(lines) for lines in prompts.values()]
         asked = [text for text in texts if text]
         written = iter(self.sample(model, tokenizer, asked, generator=generator))
         rows = [(n, text + next(written) if text else "") for n, text in zip(prompts, texts)]
@@ -207,28 +219,25 @@ class SonnetTask(Task):
             self.examples(split),
             self.examples("train"),
             self._training,
+            self._judge,
             n_samples=self.n_samples,
             generator=generator,
         )
         return texts | {"coin": {"preference_accuracy": 0.5}}
 
     def ceilings(self, split: str) -> dict[str, dict[str, float]]:
-        """Return what Shakespeare's own lines score in place of samples."""
+        """Return what Shakespeare's own lines score in place of samples ("gold").
+
+        "judge's accuracy" is how often the judge of "judged_gold" is right of held-out lines.
+        """
         examples = self.examples(split)
-        gold = text_scores(examples, [example.completion for example in examples], self._training)
-        return {"gold": gold | {"preference_accuracy": 1.0}}
+        texts = [example.completion for example in examples]
+        gold = text_scores(examples, texts, self._training, self._judge)
+        rows = {"gold": gold | {"preference_accuracy": 1.0}}
+        if (right := accuracy(self._judge, self._unlimited[split])) is not None:
+            rows["judge's accuracy"] = {"judged_gold": right}
+        return rows
 
 
-def _text(lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _verses(text: str) -> list[str]:
-    """Return the lines of a text that are not blank."""
-    return [line.strip() for line in text.split("\n") if line.strip()]
-
-
-def _show(prompt: str, continuation: str) -> str:
-    """Return a sonnet to look at, the given lines marked."""
-    given = [f"> {line}" for line in _verses(prompt)]
-    return "\n".join(given + [f"  {line}" for line in _verses(continuation)])
+def _lines(splits: Mapping[str, Sequence[Sonnet]]) -> dict[str, list[list[str]]]:
+    return {split: [sonnet.lines for sonnet in sonnets] for split, sonnets in splits.items()}
