@@ -4,7 +4,10 @@ Finished runs are skipped and broken ones resumed, so the same command goes on w
 stopped. Learning rates are tuned first, by the same small budget for full fine-tuning and LoRA.
 """
 
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -18,17 +21,19 @@ from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
 from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
+from experiments.run.config import Config
+from experiments.run.flags import RowsConfig, RowsFlags
 from experiments.run.plan import with_defaults
-from experiments.study import smoke
+from experiments.study import original, smoke
 from experiments.study.arms import Study
 from experiments.study.document import Block
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
+from experiments.study.listing import Listed, list_commands
 from experiments.study.protocol import protocol_of, write_protocols
-from experiments.study.runner import run_all
+from experiments.study.runner import CarryOut, open_workers, run_all
 from experiments.study.tuning import tune, tuning_configs, tuning_table
 from minigpt.errors import InputError
-from minigpt.files import make_folder
 from tasks.registry import TASKS, task_class
 
 TITLE = "What DPO and LoRA buy over supervised full fine-tuning"
@@ -49,6 +54,8 @@ class Plan:
 
     data: Path | None = None
     """File or folder with the task's data; None: the sonnets in the package, Quora by download."""
+    rows: RowsFlags = field(default_factory=RowsConfig)
+    """Which rows of one's own are whose."""
     experiments: tuple[Experiment, ...] = tuple(EXPERIMENTS)
     """Which comparisons; pair_construction needs a task with several constructions."""
     epochs: int = 10
@@ -75,9 +82,7 @@ class ReproduceConfig:
     """Models to fine-tune."""
     # Without a name of its own, so that the flags are --sonnet.epochs and so on.
     plans: Annotated[dict[str, Plan], tyro.conf.arg(name="")] = field(
-        default_factory=lambda: {
-            name: Plan() for name, task in TASKS.items() if not task.needs_data
-        }
+        default_factory=lambda: {name: Plan() for name in TASKS}
     )
     """What is run of each task; of one that is not named here, the default plan."""
     tune: bool = True
@@ -88,10 +93,19 @@ class ReproduceConfig:
     """cpu, cuda, cuda:1, ...; None: cuda where there is one."""
     jobs: int = 1
     """Runs at a time, each in a process of its own; the CPU's cores are divided among them."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler: its workers do the runs, one at a time each, in place of --jobs;
+    they share this folder and --out, and are of the kind of --device."""
     out: Path = Path("runs/reproduce")
     """Folder of all runs and of the report; finished runs in it are not repeated."""
     smoke: bool = False
     """Every experiment in a few minutes, on a handful of examples and made-up questions."""
+    paper: bool = False
+    """The paper's own study in place of --models and of every task's experiments and epochs: GPT-2
+    124M, ten epochs, handoffs after 3 and 9, LoRA of rank 4, 8 and 16."""
+    listed: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """Print a command for every run that is not finished, to be submitted by hand; do nothing. The
+    next time without it, their results are found."""
     dry_run: bool = False
     """Show the plan and an estimate of its time, measured in a moment; do nothing."""
 
@@ -108,39 +122,68 @@ def run(config: ReproduceConfig) -> Path | None:
     check_bounds(vars(config))
     for task in config.tasks:
         check_bounds(vars(config.plan(task)), group=f"{task}.")
-    bases = _bases(config)
+    if config.paper:
+        config = _paper(config)
+    _bases(config)
     if config.dry_run:
         with TemporaryDirectory() as folder:
             _print_plan(_smoke(config, Path(folder)) if config.smoke else config)
         return None
-    if config.smoke:
-        config = _smoke(config, config.out)
-        bases = _bases(config)
-    for base in bases:
-        for study in _studies(base, config):
-            study.check()
-    tuned = []
-    tuning: list[Block] = []
-    for base in bases:
-        if config.tune:
-            task = base.read_task()
-            base, scores = tune(base, task)
-            tuning.append(tuning_table(base, task, scores))
-        tuned.append(base)
-    studies = [study for base in tuned for study in _studies(base, config)]
-    write_protocols(config.out, TITLE, [protocol_of(study, config.out) for study in studies])
-    run_all([c for study in studies for c in study.all_configs()], config.jobs)
+    if config.listed:
+        try:
+            list_commands(_runs(_plan(config, list_commands)[0]))
+        except Listed as note:
+            print(note, file=sys.stderr)
+        return None
+    with open_workers(config.jobs, config.scheduler) as workers:
+        carry_out = partial(run_all, workers=workers)
+        studies, tuning = _plan(config, carry_out)
+        write_protocols(config.out, TITLE, [protocol_of(study, config.out) for study in studies])
+        carry_out(_runs(studies))
     write_report(config.out, tuning)
     print(f"report: {config.out}/report.md and report.html")
     return config.out
 
 
+def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], list[Block]]:
+    """Return all experiments, at rates that `carry_out` tunes, and what the tuning found.
+
+    Raises Listed if it only lists the tuning's runs.
+    """
+    if config.smoke:
+        config = _smoke(config, config.out)
+    bases = _bases(config)
+    for base in bases:
+        for study in _studies(base, config):
+            study.check()
+    tuned, tuning = [], []
+    for base in bases:
+        with suppress(Listed):  # those of the next base can be listed all the same
+            if config.tune:
+                task = base.read_task()
+                base, scores = tune(base, task, carry_out)
+                tuning.append(tuning_table(base, task, scores))
+            tuned.append(base)
+    if len(tuned) < len(bases):
+        raise Listed("these tune the rates of all others: --list again once they are finished")
+    return [study for base in tuned for study in _studies(base, config)], tuning
+
+
+def _runs(studies: list[Study]) -> list[Config]:
+    return [run for study in studies for run in study.all_configs()]
+
+
+def _paper(config: ReproduceConfig) -> ReproduceConfig:
+    """Return the paper's plan of the same tasks."""
+    if config.smoke:
+        raise InputError("--paper and --smoke are two plans; expected one of them")
+    plans = {task: replace(config.plan(task), **original.PLAN) for task in config.tasks}
+    return replace(config, models=original.MODELS, plans=plans)
+
+
 def _smoke(config: ReproduceConfig, root: Path) -> ReproduceConfig:
     """Return the same plan in small, made-up data in a folder under `root`."""
-    plans = {task: replace(config.plan(task), **smoke.PLAN) for task in config.tasks}
-    for task in smoke.MADE_UP.keys() & plans.keys():
-        folder = make_folder(root / "made-up-questions")
-        plans[task] = replace(plans[task], data=smoke.MADE_UP[task](folder))
+    plans = smoke.in_small({task: config.plan(task) for task in config.tasks}, root)
     return replace(config, device="cpu", plans=plans)
 
 
@@ -155,20 +198,8 @@ def _bases(config: ReproduceConfig) -> list[Study]:
 def _base(task: str, model: str, config: ReproduceConfig) -> Study:
     task_class(task)  # an unknown task is refused here
     plan = config.plan(task)
-    base = Study(
-        task=task,
-        data=plan.data,
-        model=model,
-        epochs=plan.epochs,
-        seeds=plan.seeds,
-        train_examples=plan.train_examples,
-        dev_examples=plan.dev_examples,
-        batch_size=plan.batch_size,
-        precision=config.precision,
-        device=config.device,
-        jobs=config.jobs,
-        out=config.out,
-    )
+    told = {**vars(config), **vars(plan), "task": task, "model": model}
+    base = Study(**{name: told[name] for name in STUDY_OPTIONS if name in told})
     with_defaults(base.arm("").config)  # refuses a model and a device that are not there
     return base
 
@@ -185,6 +216,8 @@ def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
             options["seeds"] = base.seeds[:1]
         if config.smoke:
             options |= smoke.OPTIONS.get(name, {})
+        if config.paper:
+            options |= original.OPTIONS.get(name, {})
         studies.append(EXPERIMENTS[name](**options))
     return studies
 

@@ -62,6 +62,9 @@ class Study:
     """cpu, cuda, cuda:1, ...; None: cuda where there is one."""
     jobs: int = 1
     """Runs at a time, each in a process of its own; the CPU's cores are divided among them."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler: its workers do the runs, one at a time each, in place of --jobs;
+    they share this folder and --out, and are of the kind of --device."""
     out: Path = Path("runs/study")
     """Folder of all runs and of the report; finished runs in it are not repeated."""
     dry_run: bool = False

@@ -5,7 +5,7 @@ from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
 from experiments.study.protocol import protocol_of, write_protocols
 from experiments.study.results import ArmResult, load_results
-from experiments.study.runner import run_all
+from experiments.study.runner import open_workers, run_all
 
 
 def run_study(study: Study) -> list[ArmResult] | None:
@@ -18,8 +18,9 @@ def run_study(study: Study) -> list[ArmResult] | None:
         return None
     study.check()
     folder = study.out / f"{study.name}-{study.task}"
-    write_protocols(folder, study.title, [protocol_of(study, folder)])
-    run_all(study.all_configs(), study.jobs)
+    with open_workers(study.jobs, study.scheduler) as workers:
+        write_protocols(folder, study.title, [protocol_of(study, folder)])
+        run_all(study.all_configs(), workers)
     write_report(folder)
     print(f"report: {folder}/report.md and report.html")
     arms = {arm.name: [config.out for config in study.configs(arm)] for arm in study.arms()}

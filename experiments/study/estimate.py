@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from experiments.run.config import Config
 from experiments.run.contents import data_options, read_task
 from experiments.run.loop import run
+from experiments.run.plan import resolve
 from experiments.study.arms import Study
 from experiments.study.runner import finished
+from minigpt import GPT, pretrained_config, save_pretrained
 from minigpt.download import Absent, offline
 
 STEPS = 3  # of each phase in a measurement
@@ -22,23 +26,25 @@ def print_plan(studies: Sequence[Study], jobs: int, *, before: Sequence[Config] 
     """Print every run with its estimated minutes, and how long all of them will take.
 
     `before` are runs before those of the studies. Nothing is fetched, and nothing is written where
-    it stays: what is not here yet is named, and the time of the runs that need it is not told.
+    it stays: what is not here yet is named, and the time of the runs on data that are not is not
+    told.
     Raises InputError for a plan without sense.
     """
-    estimate, total = RunTimes(), 0.0
+    estimate, total, unknown = RunTimes(), 0.0, False
     with offline():
         configs = [*before, *(config for study in studies for config in estimate.runs(study))]
         distinct = {config.out: config for config in configs}
         for path, config in distinct.items():
             seconds = estimate.seconds(config)
             total += seconds or 0.0
+            unknown |= seconds is None
             minutes = "     ?" if seconds is None else f"{seconds / 60:6.1f}"
             print("finished  " if seconds == 0 else f"{minutes} min", path)
     for reason in estimate.absent:
         print(f"not here   {reason}")
     print(
         f"in all     {len(distinct)} runs, about {total / 60:.0f} minutes of work one after "
-        f"another ({jobs} at a time)" + (", without those marked ?" if estimate.absent else ""),
+        f"another ({jobs} at a time)" + (", without those marked ?" if unknown else ""),
         flush=True,
     )
 
@@ -70,11 +76,22 @@ class RunTimes:
             if data not in self._sizes:
                 self._sizes[data] = _sizes(config)
             if kind not in self._speeds:
-                self._speeds[kind] = _measure(config)
+                self._speeds[kind] = self._speed(config)
         except Absent as error:
             self.absent[str(error)] = None
             return None
         return _seconds(config, self._speeds[kind], self._sizes[data])
+
+    def _speed(self, config: Config) -> dict[str, float]:
+        """Return what `_measure` does, with random weights where the run's are not here."""
+        try:
+            return _measure(config)
+        except Absent as error:
+            self.absent[f"{error}; measured with random weights of the same shape"] = None
+        shape = pretrained_config(resolve(config).source.weights)
+        with tempfile.TemporaryDirectory() as folder:
+            save_pretrained(GPT(shape, generator=torch.Generator().manual_seed(0)), folder)
+            return _measure(replace(config, model=folder, base=None))
 
 
 def _measure(config: Config) -> dict[str, float]:

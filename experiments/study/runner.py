@@ -1,24 +1,11 @@
-"""Carry out many runs: skip what is finished, resume what is broken, several at a time.
+"""Carry out many runs: skip what is finished, resume what is broken, several at a time."""
 
-Each run has a process of its own, so that its peak memory is its own and a crash takes nothing
-else along.
-"""
-
-import contextlib
-import os
-import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import AbstractContextManager
 from functools import cache
-from multiprocessing import (
-    active_children,
-    connection,
-    get_all_start_methods,
-    get_context,
-    parent_process,
-)
-from multiprocessing.context import BaseContext
+from itertools import islice
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -31,57 +18,80 @@ from experiments.run.contents import (
     data_options,
     read_task,
 )
-from experiments.run.loop import run
-from experiments.run.memory import keep_freed_memory
 from experiments.run.plan import resolve
 from experiments.run.policy import make_policy
 from experiments.run.record import read_record
 from experiments.run.source import Source
+from experiments.study.cluster import cluster
+from experiments.study.workers import Workers, processes
 from lora import LoRAConfig
 from minigpt.errors import InputError
 
+CarryOut = Callable[[Sequence[Config]], None]  # sees to the runs that are not finished
 
-def run_all(configs: Sequence[Config], jobs: int) -> None:
+PAUSE = 1.0  # seconds between two looks at how much room there is
+
+
+def open_workers(jobs: int, scheduler: str | None) -> AbstractContextManager[Workers]:
+    """Return who carries out runs: the cluster of a scheduler at an address, or this machine.
+
+    Raises InputError, on entry, if no scheduler answers there.
+    """
+    return cluster(scheduler) if scheduler else processes(jobs)
+
+
+def run_all(configs: Sequence[Config], workers: Workers) -> None:
     """Do every run that is not finished. Raises InputError if one of them cannot be done.
 
     Should one fail, those at work are finished, the rest is left, and the error names the run.
     """
+    distinct = {config.out: config for config in configs}
+    waiting = unfinished(configs)
+    with tqdm(
+        total=len(distinct), initial=len(distinct) - len(waiting), desc="runs", disable=None
+    ) as progress:
+        failed = _hand_out(waiting, workers, progress.update)
+    for path, error in failed:
+        raise InputError(
+            f"the run {path} failed ({error}); what was "
+            "finished is kept, the same command goes on from there"
+        ) from error
+
+
+def _hand_out(
+    waiting: Sequence[Config], workers: Workers, on_end: Callable[[], object]
+) -> list[tuple[Path, BaseException]]:
+    """Give the workers as many runs as they have room for until all are done, or one has failed.
+
+    Returns the folders and errors of those that failed.
+    """
+    runs = iter(waiting)
+    at_work: dict[Future, Config] = {}
+    failed: list[tuple[Path, BaseException]] = []
+    while True:
+        if not failed:
+            for config in islice(runs, max(0, workers.room() - len(at_work))):
+                at_work[workers.submit(config)] = config
+        if not at_work:
+            return failed
+        for future in wait(at_work, PAUSE, FIRST_COMPLETED).done:
+            config = at_work.pop(future)
+            if error := _error_of(future):
+                failed.append((config.out, error))
+            on_end()
+
+
+def _error_of(future: Future) -> BaseException | None:
+    """Return why a run failed; what is cancelled, nobody does any longer."""
+    return CancelledError("its workers are gone") if future.cancelled() else future.exception()
+
+
+def unfinished(configs: Sequence[Config]) -> list[Config]:
+    """Return the runs that are not done, each once; errors as `finished`."""
     for hashes in (_data_hash, _weights_hash):
         hashes.cache_clear()  # another call may find other files
     distinct = {config.out: config for config in configs}
-    waiting = [config for config in distinct.values() if not finished(config)]
-    threads = max(1, torch.get_num_threads() // jobs)
-    with (
-        ProcessPoolExecutor(
-            jobs, _start_method(), _start_worker, (threads,), max_tasks_per_child=1
-        ) as pool,
-        tqdm(
-            total=len(distinct), initial=len(distinct) - len(waiting), desc="runs", disable=None
-        ) as progress,
-    ):
-        futures = {pool.submit(_run, config): config for config in waiting}
-        for future in futures:
-            future.add_done_callback(lambda _: progress.update())
-        done = _wait(pool, futures)
-        failed = [future for future in done if future.exception()]
-        if failed:
-            pool.shutdown(cancel_futures=True)
-            error = failed[0].exception()
-            raise InputError(
-                f"the run {futures[failed[0]].out} failed ({error}); what was "
-                "finished is kept, the same command goes on from there"
-            ) from error
-
-
-def _wait(pool: ProcessPoolExecutor, futures: Iterable[Future]) -> set[Future]:
-    """Return what is done once all is, or one has failed; an interruption ends the runs at work."""
-    try:
-        return wait(futures, return_when=FIRST_EXCEPTION).done
-    except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in active_children():
-            process.terminate()
-        raise
+    return [config for config in distinct.values() if not finished(config)]
 
 
 def finished(config: Config) -> bool:
@@ -127,35 +137,3 @@ def _weights_hash(source: Source, lora: LoRAConfig | None, precision: str) -> st
         generator=torch.Generator(),  # of the adapters, which are no part of the base
     )
     return base_hash(policy)
-
-
-def _run(config: Config) -> None:
-    config.out.mkdir(parents=True, exist_ok=True)
-    with (
-        open(config.out / "output.txt", "a", encoding="utf-8") as output,
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(output),
-    ):
-        resume = (config.out / "run.json").exists()
-        run(replace(config, resume=resume, keep="nothing"))
-
-
-def _start_method() -> BaseContext:
-    """Return how to start processes that share nothing: from a server that imported torch once."""
-    if "forkserver" not in get_all_start_methods():  # Windows
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([run.__module__])
-    return context
-
-
-def _start_worker(threads: int) -> None:
-    """Take a share of the cores, and die with the study, whose restart wants the run."""
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    connection.wait([parent_process().sentinel])
-    os._exit(1)

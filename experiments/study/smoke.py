@@ -4,9 +4,13 @@ Every experiment, table and figure on a handful of examples, with made-up questi
 Quora's are not at hand. It shows that everything works; its scores mean nothing.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from minigpt.files import write_text
+from minigpt.files import make_folder, write_text
+
+Plan = TypeVar("Plan")  # what is run of one task
 
 PLAN = {"epochs": 2, "seeds": (0,), "train_examples": 8, "dev_examples": 2, "batch_size": 4}
 OPTIONS = {  # fewer arms, where there are many of a kind
@@ -39,3 +43,12 @@ def made_up_questions(folder: Path) -> Path:
 
 
 MADE_UP = {"paraphrase": made_up_questions}  # data of the tasks that do not bring their own
+
+
+def in_small(plans: dict[str, Plan], root: Path) -> dict[str, Plan]:
+    """Return the plans of tasks cut down; made-up data go into a folder under `root`."""
+    small = {task: replace(plan, **PLAN) for task, plan in plans.items()}
+    for task in MADE_UP.keys() & small.keys():
+        folder = make_folder(root / "made-up-questions")
+        small[task] = replace(small[task], data=MADE_UP[task](folder))
+    return small

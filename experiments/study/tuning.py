@@ -12,7 +12,7 @@ from experiments.run.plan import with_defaults
 from experiments.run.tables import Table
 from experiments.study.arms import Study
 from experiments.study.results import Run
-from experiments.study.runner import run_all
+from experiments.study.runner import CarryOut
 from tasks import Task
 from tasks.registry import task_class
 
@@ -40,13 +40,16 @@ def tuning_configs(study: Study) -> dict[str, list[Config]]:
     return configs
 
 
-def tune(study: Study, task: Task) -> tuple[Study, dict[str, dict[float, float]]]:
+def tune(
+    study: Study, task: Task, carry_out: CarryOut
+) -> tuple[Study, dict[str, dict[float, float]]]:
     """Return the study at each method's best rate, and the scores that decided: method -> rate.
 
-    The best is the rate whose best epoch has the best headline score on dev.
+    The best is the rate whose best epoch has the best headline score on dev. `carry_out` does the
+    runs that are missing.
     """
     configs = tuning_configs(study)
-    run_all([config for method in METHODS for config in configs[method]], study.jobs)
+    carry_out([config for method in METHODS for config in configs[method]])
     scores: dict[str, dict[float, float]] = {}
     chosen = []
     sign = 1 if task.metrics[task.headline].larger_is_better else -1
