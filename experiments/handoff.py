@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     if "--grid" in argv:
         handoff_grid.main([argument for argument in argv if argument != "--grid"])
     else:
-        command_line(Config, run, argv, parse=parse_options)
+        command_line(Config, run, argv, parse=parse_options, shared=True)
 
 
 if __name__ == "__main__":

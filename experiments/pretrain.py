@@ -236,7 +236,7 @@ def bits_per_character(
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    command_line(PretrainConfig, run, argv)
+    command_line(PretrainConfig, run, argv, shared=True)
 
 
 if __name__ == "__main__":

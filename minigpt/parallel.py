@@ -3,11 +3,6 @@
 They all go through the same program with the same data and weights, and stay alike: where there is
 work to divide, each does its part, and all of them get the whole result. Only the first one writes.
 A process by itself is a team of one, for which nothing here costs or changes anything.
-
-Gradients are summed by a call that can be read (`sum_gradients`), and not by a wrapper around the
-model such as DistributedDataParallel. That takes the mean over the processes, where an example here
-weighs what it does in the step of all; and it works by hooks on `forward`, which is not what the
-objectives call.
 """
 
 import os
@@ -29,7 +24,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PATIENCE = timedelta(minutes=10)  # of a process for one that lives and does not answer
-BUCKET = 1 << 23  # gradients that are summed in one message, 32 MiB in fp32
 HEAD_START = 5.0  # seconds in which the first process tells what is wrong for all
 
 
@@ -94,6 +88,17 @@ def local_rank() -> int:
     return int(os.environ["LOCAL_RANK"])
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Do nothing; raises InputError in a process that torchrun has started."""
+    if _is_launched():
+        raise InputError(
+            "torchrun started a command that several processes cannot share; expected "
+            "experiments.handoff without --grid, or experiments.pretrain"
+        )
+    yield
+
+
 def let_the_first_speak() -> None:
     """Wait, in any other process, for torchrun to end it because the first one has failed.
 
@@ -128,13 +133,6 @@ def _told(value: object) -> list:
     return told
 
 
-def _summed(values: Tensor) -> Tensor:
-    """Add the tensors of all processes up, in place."""
-    with _talking():
-        dist.all_reduce(values)
-    return values
-
-
 def share(items: Sequence[Item]) -> Sequence[Item]:
     """Return this process's part: every so-many-th, so that lengths that are sorted are alike."""
     return items[_place.rank :: _place.size]
@@ -167,6 +165,14 @@ def told_by_all(value: Result) -> list[Result]:
     return [value] if _place.size == 1 else _told(_on_cpu(value))
 
 
+def summed(values: Tensor) -> Tensor:
+    """Return the sum of the tensors of all processes, which have one shape and type, in place."""
+    if _place.size > 1:
+        with _talking():
+            dist.all_reduce(values)
+    return values
+
+
 def by_first(function: Callable[..., Result]) -> Callable[..., Result]:
     """Let the first process alone call a function, and the others wait for what it returns.
 
@@ -195,55 +201,3 @@ def by_first(function: Callable[..., Result]) -> Callable[..., Result]:
 def most(*numbers: float) -> list[float]:
     """Return the largest that any process gives of each number."""
     return [*numbers] if _place.size == 1 else [max(each) for each in zip(*_told(numbers))]
-
-
-def total(values: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return the sums over all processes of scalars by name, on a device; some may lack all."""
-    if _place.size == 1:
-        return values
-    parts = gathered({name: value[None] for name, value in values.items()}, device)
-    return {name: part.sum() for name, part in parts.items()}
-
-
-def gathered(values: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return by name the values (B,) of all processes, one after the other, on a device.
-
-    The first process has all names; another one has the same, or none at all.
-    """
-    if _place.size == 1:
-        return values
-    told = _told({name: (len(value), value.dtype) for name, value in values.items()})
-    whole = {}
-    for name, (_, dtype) in told[0].items():
-        lengths = [other.get(name, (0, dtype))[0] for other in told]
-        whole[name] = torch.zeros(sum(lengths), dtype=dtype, device=device)
-        if name in values:
-            whole[name].split(lengths)[_place.rank].copy_(values[name])
-    if whole:  # the others add zeros to what one process has, so that it stays as it is
-        flat = _summed(torch.cat([*whole.values()]))
-        parts = flat.split([len(value) for value in whole.values()])
-        whole = {name: part.to(whole[name].dtype) for name, part in zip(whole, parts)}
-    return whole
-
-
-def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Give each parameter the sum of its gradients in all processes; one without counts as zero."""
-    if _place.size == 1:
-        return
-    for bucket in _buckets(parameters):
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-        flat = _summed(torch.cat([gradient.flatten() for gradient in gradients]))
-        for parameter, summed in zip(bucket, flat.split([p.numel() for p in bucket])):
-            parameter.grad = summed.view_as(parameter)
-
-
-def _buckets(parameters: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    """Cut parameters into lists of some BUCKET numbers: few messages, and no second copy of all."""
-    bucket: list[torch.nn.Parameter] = []
-    for parameter in parameters:
-        bucket.append(parameter)
-        if sum(p.numel() for p in bucket) >= BUCKET:
-            yield bucket
-            bucket = []
-    if bucket:
-        yield bucket

@@ -9,11 +9,22 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import experiments.handoff
+from experiments import floors
+from experiments.run.data import PhaseData
+from experiments.run.plan import check_device
+from experiments.run.reduction import gather_by_name, sum_by_name
+from experiments.run.seeds import own_dropout
+from experiments.run.together import open_together
 from experiments.run.training_run import TrainingRun
+from minigpt import generate, load_pretrained, parallel
+from minigpt.errors import InputError
+from objectives import SFT
 from tests import team
 from tests.conftest import CASES
 from tests.test_corpus import PLAY, table, verse, write_sdist, write_wheel
@@ -209,3 +220,88 @@ def children_of(pid: int) -> list[int]:
 
 def environment_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/environ").read_text().split("\0")
+
+
+def test_a_share_is_every_so_many_th_and_all_shares_are_the_whole(monkeypatch):
+    data = PhaseData(SFT(), np.arange(2, 13), lambda index: index)
+    steps = {}
+    for rank in range(3):
+        monkeypatch.setattr(parallel, "_place", parallel.Place(rank, 3))
+        steps[rank] = [*data.steps(4, 2, np.random.default_rng(0))]
+    monkeypatch.undo()
+    whole = [*data.steps(4, 1, np.random.default_rng(0))]
+    for (index,), *parts in zip(whole, *steps.values()):
+        assert [len(own) for own in parts] == [2 if len(index) == 4 else 1, 1, 1]
+        assert sorted(number for own in parts for part in own for number in part) == sorted(index)
+    # Two processes of three have nothing to do in a step of one example.
+    monkeypatch.setattr(parallel, "_place", parallel.Place(2, 3))
+    assert [*PhaseData(SFT(), np.ones(1), None).steps(4, 2, np.random.default_rng(0))] == [[]]
+
+
+def test_one_process_by_itself_is_told_what_it_says():
+    values = {"loss": torch.ones(())}
+    device = torch.device("cpu")
+    assert sum_by_name(values, device) is gather_by_name(values, device) is values
+    assert parallel.mapped(str, iter(range(3))) == ["0", "1", "2"]
+    assert parallel.most(3, 1) == [3, 1] and parallel.told_by_all("a") == ["a"]
+    assert parallel.by_first(max)(1, 2) == 2 and parallel.share([1, 2]) == [1, 2]
+    with parallel.joined():
+        assert parallel.place() == (0, 1) and parallel.is_first()
+
+
+def test_rows_that_are_written_apart_are_those_written_together(model):
+    gpt = load_pretrained(model)
+
+    def write(rows):
+        generator = torch.Generator().manual_seed(1)
+        prompts = [[5, 6, 7], [8], [9, 10], [11, 12]]
+        return generate(gpt, prompts, max_new_tokens=20, generator=generator, rows=rows)
+
+    whole = write(None)
+    assert all(len(new) == 20 for new in whole)
+    assert write([1, 3]) == [[], whole[1], [], whole[3]] and write([]) == [[], [], [], []]
+
+
+def test_each_process_drops_out_what_it_draws_wherever_the_run_goes_on(monkeypatch):
+    def draws(rank: int, size: int, done: int) -> list[float]:
+        monkeypatch.setattr(parallel, "_place", parallel.Place(rank, size))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return [torch.rand(()).item() for _ in own_dropout(range(done, 3), 7, done)]
+
+    first, second = draws(0, 2, 0), draws(1, 2, 0)
+    assert len({*first, *second}) == 6 and draws(1, 2, 1) == second[1:]
+    torch.manual_seed(0)
+    assert draws(0, 1, 0) == torch.rand(3).tolist()  # one process draws on
+
+
+@pytest.mark.parametrize(
+    "device, message",
+    [("cuda:1", "expected cuda, of which each takes the GPU"), ("cuda", "more processes .* GPUs")],
+)
+def test_several_processes_take_a_gpu_each(monkeypatch, device, message):
+    monkeypatch.setattr(parallel, "_place", parallel.Place(1, 2))
+    monkeypatch.setenv("LOCAL_RANK", "9")
+    with pytest.raises(InputError, match=message):
+        check_device(device)
+    check_device("cpu")
+
+
+def test_other_commands_are_not_for_torchrun(monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("RANK", "0")
+    for command, options in ((floors.main, []), (experiments.handoff.main, ["--grid"])):
+        with pytest.raises(SystemExit, match="2"):
+            command(options)
+        assert "torchrun started a command that several" in capsys.readouterr().err
+
+
+def test_other_data_in_another_process_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel, "_place", parallel.Place(1, 2))
+    monkeypatch.setattr(parallel, "_told", lambda mine: [{"train": "1"}, mine])
+    with (
+        pytest.raises(InputError, match="process 1 has other data"),
+        open_together(tmp_path / "run", {}, resume=False, contents={"train": "2"}),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from experiments.run.interruption import Interruption, signal_of, signals_interr
 from experiments.run.memory import keep_freed_memory
 from experiments.run.starting import imports_are_done
 from minigpt.errors import InputError
-from minigpt.parallel import ProcessLost, by_first, joined, let_the_first_speak
+from minigpt.parallel import ProcessLost, alone, by_first, joined, let_the_first_speak
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
@@ -24,10 +24,12 @@ def command_line(
     argv: list[str] | None = None,
     *,
     parse: Callable[[list[str]], Config] | None = None,
+    shared: bool = False,
 ) -> Result | None:
     """Make a `config` from `argv` (the process's own if None), and `run` it.
 
-    `parse` makes it where flags are not all; else tyro does.
+    `parse` makes it where flags are not all; else tyro does. A `shared` command can be one of
+    several processes that torchrun has started; all others refuse to be.
     The process is taken to be there for this run: memory that it frees, it keeps, and what its
     streams cannot encode is printed escaped. Bad input ends in one sentence on stderr and exit code
     2, an interruption by a signal in exit code 128 and the signal's number (Ctrl-C: 130).
@@ -41,7 +43,7 @@ def command_line(
     _never_fail_to_print()
     try:
         imports_are_done()
-        with signals_interrupt(), joined():
+        with signals_interrupt(), joined() if shared else alone():
             options = by_first(parse)(argv) if parse else by_first(tyro.cli)(config, args=argv)
             return run(options)
     except InputError as error:
@@ -56,7 +58,7 @@ def command_line(
         )
         raise SystemExit(2) from error
     except ProcessLost as error:
-        print(f"error: {error}; the same command with --resume goes on", file=sys.stderr)
+        print(f"error: {error}; --resume goes on from what was kept", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt as stop:
         resumable = isinstance(stop, Interruption) and stop.resumable

@@ -8,7 +8,7 @@ checkpoint.safetensors   the latest state, for --resume, until the run has finis
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import filelock
@@ -70,6 +70,10 @@ class RunFolder:
         if problem:
             raise NotFinite(problem)
 
+    def drop_waiting(self) -> None:
+        """Leave the lines that wait unwritten, where their numbers may never be known."""
+        self._lines = []
+
     def _append(self, text: str) -> None:
         """Write to metrics.jsonl, which must still end where the last writing did."""
         with open(self.metrics, "ab") as file:
@@ -107,7 +111,8 @@ class RunFolder:
     def _cut_log(self, progress: dict | None) -> None:
         """Drop what was logged after the checkpoint with this progress."""
         if progress is None:
-            return write_text(self.metrics, "")
+            write_text(self.metrics, "")
+            return
         check_steps(self.metrics, progress["step"])
         if told := progress.pop("log", None):
             kept = check_extent(self.metrics, told)
@@ -161,8 +166,7 @@ def open_run(
     """
     if resume and not (path / "run.json").exists():
         raise InputError(f"there is no run to resume in {path}; expected a run.json there")
-    lock = _take_lock(path)
-    try:
+    with _take_lock(path):
         run = RunFolder(path)
         _open_record(run, config, resume, contents or {})
         try:
@@ -176,16 +180,13 @@ def open_run(
             run.end("failed", error=f"{type(error).__name__}: {error}")
             raise
         run.end("finished", log=log)
-    finally:
-        lock.release()
 
 
-def _take_lock(path: Path) -> filelock.BaseFileLock:
+def _take_lock(path: Path) -> AbstractContextManager:
     """Make the folder and take its lock; InputError if another run holds it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / "lock")
-        lock.acquire(blocking=False)
+        return filelock.FileLock(path / "lock").acquire(blocking=False)
     except filelock.Timeout as error:
         raise InputError(
             f"another run is at work in {path}; expected a folder of its own, choose one with --out"
@@ -195,7 +196,6 @@ def _take_lock(path: Path) -> filelock.BaseFileLock:
             f"cannot write to the run folder {path} ({error.strerror}); "
             "expected a writable folder, choose one with --out"
         ) from error
-    return lock
 
 
 def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str, str]) -> None:

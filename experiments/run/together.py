@@ -58,5 +58,8 @@ def open_together(
             folder.record = record
         try:
             yield folder
+        except parallel.ProcessLost:
+            folder.drop_waiting()  # a GPU waits for the lost process, and who asks it waits as well
+            raise
         except KeyboardInterrupt as stop:
             raise Interruption(signal_of(stop), resumable=True) from stop

@@ -11,6 +11,7 @@ import torch
 from torch.optim import AdamW
 
 from experiments.run.bounds import check_bounds
+from experiments.run.reduction import gather_by_name, sum_by_name, sum_gradients
 from lora import lora_layers
 from minigpt import parallel
 from minigpt.errors import InputError, NotFinite
@@ -49,7 +50,7 @@ def train(
             group["lr"] = learning_rate * group["ratio"]
         model.train(dropout)
         metrics = accumulate_gradients(model, microbatches, objective, precision=precision)
-        parallel.sum_gradients(parameters)
+        sum_gradients(parameters)
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -95,7 +96,7 @@ def accumulate_gradients(
             if name in SPREAD:
                 examples.setdefault(name, []).append(values.detach())
     spread = {name: torch.cat(parts) for name, parts in examples.items()}
-    return parallel.total(means, device) | quantiles(parallel.gathered(spread, device))
+    return sum_by_name(means, device) | quantiles(gather_by_name(spread, device))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
