@@ -49,9 +49,9 @@ def run(
     print_summary(plan, policy, adapted, data, sequences, account)
     if config.dry_run:
         return None
-    contents = contents_of(task, policy)
+    contents, device = contents_of(task, policy), policy.wte.weight.device
     with (
-        torch.random.fork_rng(),
+        torch.random.fork_rng(devices=None if device.type == "cpu" else [device]),
         open_together(
             config.out, identity(config), resume=config.resume, contents=contents
         ) as folder,

@@ -26,7 +26,7 @@ from experiments.run.time_left import seconds_left
 from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
-from minigpt.parallel import is_first, most
+from minigpt.parallel import by_first, is_first, most
 from tasks import Task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
@@ -61,8 +61,9 @@ class TrainingRun:
         """Go through the phases from wherever the run is."""
         self._restore()
         if self.epoch == 0:
-            floors = self.task.floors("dev", generator=numpy_generator(self.config.seed, "floors"))
-            ceilings = self.task.ceilings("dev")
+            generator = numpy_generator(self.config.seed, "floors")
+            floors = by_first(self.task.floors)("dev", generator=generator)
+            ceilings = by_first(self.task.ceilings)("dev")
             parameters = dict(zip(("trained", "total"), trainable_parameters(self.policy)))
             self.folder.update(parameters=parameters, floors=floors, ceilings=ceilings)
             self._evaluate("untuned")
