@@ -20,7 +20,7 @@ import torch
 from experiments.run.memory import peak_memory_mib
 
 WARM_UP = 2  # steps that are not counted: caches fill, kernels are chosen, the optimizer allocates
-BATCH = 8  # examples, or pairs, of a step
+BATCH = 8  # examples, or pairs, of a step, where a job does not say
 ALPHA = 16  # of LoRA
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LEARNING_RATE = 1e-5
@@ -48,6 +48,7 @@ class Job:
     steps: int  # that are counted, after WARM_UP
     compile: str  # how our side runs its model: a backend of minigpt.compile
     folder: str  # with model/ in Hugging Face's format, and the examples
+    batch: int = BATCH  # examples, or pairs, of a step
 
     @property
     def row(self) -> str:

@@ -31,7 +31,7 @@ from dataclasses import astuple, dataclass
 import torch
 from torch.nn import functional as F
 
-from benchmarks.job import BATCH, DTYPES, NEW_TOKENS, Job, clock
+from benchmarks.job import DTYPES, NEW_TOKENS, Job, clock
 from minigpt.config import GPTConfig
 from minigpt.fast.linear import linear
 
@@ -122,7 +122,7 @@ def least_training(config: GPTConfig, job: Job, ceilings: Ceilings) -> dict[str,
     """A step's operations and bytes, and the seconds that they take at the least."""
     examples = job.examples()
     works = [least_work(e["prompt"], [e[side] for side in job.scored]) for e in examples]
-    step = sum(works[1:], works[0]) * (BATCH / len(works))
+    step = sum(works[1:], works[0]) * (job.batch / len(works))
     flops = step_flops(config, step, job.rank)
     moved = OPTIMIZER_BYTES * trained_numbers(config, job.rank)
     seconds = flops / ceilings.flops[job.precision] + moved / ceilings.bandwidth

@@ -7,7 +7,6 @@ import torch
 
 from benchmarks.job import (
     ALPHA,
-    BATCH,
     BETA,
     DTYPES,
     LEARNING_RATE,
@@ -45,6 +44,18 @@ Examples = list[dict[str, list[int]]]
 
 def measure_training(job: Job, launched: float) -> dict:
     """Seconds of each counted step, and what came before the first of all."""
+    model, objective, batches, reference_seconds = prepare(job)
+    begun = time.time()
+    steps = train_steps(model, batches, objective, precision=job.precision, device=job.device)
+    return {
+        **steps,
+        "reference_per_step": reference_seconds / len(batches),  # over one epoch
+        "start_up_seconds": begun - launched - reference_seconds,
+    }
+
+
+def prepare(job: Job) -> tuple[GPT, Objective, list[Batch], float]:
+    """Return what a job trains, on what, and the seconds that the reference's log-probs took."""
     model, _ = make_policy(
         find_source(job.model),
         dropout=0.0,
@@ -60,15 +71,9 @@ def measure_training(job: Job, launched: float) -> dict:
     reference_seconds = clock(job.device) - begun
     batches = [
         _batch(job, examples, index)
-        for index in length_buckets(_lengths(job, examples), BATCH, np.random.default_rng(0))
+        for index in length_buckets(_lengths(job, examples), job.batch, np.random.default_rng(0))
     ]
-    begun = time.time()
-    steps = train_steps(model, batches, objective, precision=job.precision, device=job.device)
-    return {
-        **steps,
-        "reference_per_step": reference_seconds / len(batches),  # over one epoch
-        "start_up_seconds": begun - launched - reference_seconds,
-    }
+    return model, objective, batches, reference_seconds
 
 
 def train_steps(

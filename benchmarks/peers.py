@@ -23,7 +23,6 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from benchmarks.job import (
     ALPHA,
-    BATCH,
     BETA,
     DTYPES,
     LEARNING_RATE,
@@ -139,7 +138,7 @@ def _dpo(job: Job, folder: str) -> Trainer:
 
 def _settings(job: Job) -> dict:
     return {
-        "per_device_train_batch_size": BATCH,
+        "per_device_train_batch_size": job.batch,
         "max_steps": WARM_UP + job.steps,
         "learning_rate": LEARNING_RATE,
         "lr_scheduler_type": "constant",

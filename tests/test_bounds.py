@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 
 import pytest
 
+import benchmarks.gpu
 import benchmarks.growth
 import benchmarks.run
 from experiments import (
@@ -46,6 +47,7 @@ COMMANDS = {
     pretrain: pretrain.PretrainConfig,
     benchmarks.run: benchmarks.run.Config,
     benchmarks.growth: benchmarks.growth.Config,
+    benchmarks.gpu: benchmarks.gpu.Config,
 }
 NESTED = {LoRAConfig: make_lora, PreferenceConfig: make_preference}  # their flags are these'
 QUICK = (

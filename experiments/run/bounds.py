@@ -33,6 +33,7 @@ COUNT = Bounds(1, 1_000_000_000)
 WEIGHT = Bounds(0, 1_000_000)
 RATE = Bounds(0, 1_000, least_open=True)
 PROBABILITY = Bounds(0, 1, most_open=True)
+MINUTES = Bounds(0, 1_000_000, least_open=True)
 
 SEED = Bounds(0, 2**63 - 1)
 BETA = Bounds(0, 1_000_000, least_open=True)
@@ -99,6 +100,8 @@ BOUNDS = {
     "lengths": Bounds(3, 1_000_000_000),  # a token to read, and two to score
     "batches": COUNT,
     "examples": COUNT,
+    "minutes": MINUTES,
+    "pretrain_minutes": MINUTES,
 }
 
 
