@@ -8,7 +8,7 @@ from experiments.run.policy import make_policy
 from experiments.run.schedule import Phase, handoff_phases, warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator, torch_seed
 from experiments.run.source import Source
-from experiments.run.training import make_optimizer, train, trainable
+from experiments.run.training import accumulate_gradients, make_optimizer, train, trainable
 from lora import LoRAConfig, inject, lora_layers
 from minigpt import GPT, GPTConfig
 from minigpt.errors import InputError
@@ -85,6 +85,17 @@ def test_accumulation_gives_the_same_trajectory(objective, microbatches):
     for one, other in zip(whole, parts):
         for name in one.keys() - {"num_tokens"}:
             assert float(one[name]) == pytest.approx(float(other[name]), abs=1e-9), name
+
+
+def test_the_first_gradients_are_kept_as_what_is_added_to_zeros():
+    batches = [make_batch(*sequences(2, seed=n)) for n in range(3)]
+    kept, added = tiny().float(), tiny().float()
+    for parameter in added.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for model in (kept, added):
+        accumulate_gradients(model, batches, SFT(), precision="fp32")
+    for one, other in zip(kept.parameters(), added.parameters()):
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)
 
 
 def test_sft_lowers_the_loss_and_dpo_raises_the_margin():

@@ -77,9 +77,9 @@ def accumulate_gradients(
     device = model.wte.weight.device
     weights = [objective.weights(batch) for batch in microbatches]
     total = sum(parallel.told_by_all(sum(weight.sum() for weight in weights)))
-    if len(microbatches) > 1:
-        # Else the first gradient is kept where it was made, and there a captured backward, called
-        # again, would write the second one over it.
+    if len(microbatches) > 1 and device.type == "cuda":
+        # Else the first gradient is kept where it was made, which costs nothing; but there a
+        # captured backward, called again, would write the second one over it.
         for parameter in trainable(model):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
