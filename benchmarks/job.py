@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,15 +77,23 @@ class Job:
         return [(e["prompt"] + e["chosen"])[:PROMPT_TOKENS] for e in examples]
 
     def command(self, side: str) -> list[str]:
-        """The command line that measures this on a side, to be run at once."""
+        """The command line that measures this on a side, to be run at once.
+
+        What has its default is not told, so that earlier commits understand.
+        """
+        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        told = {name: value for name, (value, default) in values.items() if value != default}
         launched = str(time.time())
-        return [sys.executable, "-m", f"benchmarks.{side}", json.dumps(asdict(self)), launched]
+        return [sys.executable, "-m", f"benchmarks.{side}", json.dumps(told), launched]
 
 
-def measured(command: list[str]) -> dict:
-    """The measurement that a command prints last; RuntimeError with its complaint if it fails."""
+def measured(command: list[str], root: Path = ROOT) -> dict:
+    """The measurement that a command prints last; RuntimeError with its complaint if it fails.
+
+    `root` is the source tree that it runs.
+    """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}  # the model and the data are at hand
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"failed with exit code {done.returncode} ({last})")

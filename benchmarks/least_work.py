@@ -25,7 +25,7 @@ A new token reads all weights and the cache, 2 C numbers a block and position, w
 of rows; it takes the longer of bytes and operations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -148,7 +148,9 @@ def least_generation(config: GPTConfig, job: Job, ceilings: Ceilings) -> dict[st
     return {"flops": flops, "bytes": moved, "seconds": seconds}
 
 
-def measure_ceilings(config: GPTConfig, device: str) -> Ceilings:
+def measure_ceilings(
+    config: GPTConfig, device: str, precisions: Sequence[str] = tuple(DTYPES)
+) -> Ceilings:
     """The speed of a block's widest linear, ours or PyTorch's, and of copying; the best of all."""
 
     def rate(dtype: torch.dtype, rows: int) -> float:
@@ -160,7 +162,7 @@ def measure_ceilings(config: GPTConfig, device: str) -> Ceilings:
     source = torch.ones(COPIED // 4, device=device)
     target = torch.empty_like(source)
     return Ceilings(
-        {name: max(rate(dtype, rows) for rows in ROWS[device]) for name, dtype in DTYPES.items()},
+        {name: max(rate(DTYPES[name], rows) for rows in ROWS[device]) for name in precisions},
         2 * COPIED / _fastest(lambda: target.copy_(source), device),
     )
 

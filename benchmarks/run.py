@@ -2,6 +2,7 @@
 
     python -m benchmarks.run                              all rows: hours on a few cores
     python -m benchmarks.run --rows 'sft/*' --model 6x256 a part of them, on a small model
+    python -m benchmarks.run --against HEAD~3             beside an earlier commit of ours instead
 
 Both sides have the same random weights, tokens and precision, and take turns, each measurement in
 a process of its own. The JSON is written after each, so that an interruption loses none.
@@ -20,7 +21,8 @@ from typing import Literal
 import torch
 
 from benchmarks.data import shape, write_inputs
-from benchmarks.job import BATCH, SAMPLING, WARM_UP, Job, measured
+from benchmarks.earlier import unpack
+from benchmarks.job import BATCH, ROOT, SAMPLING, WARM_UP, Job, measured
 from benchmarks.least_work import Ceilings, least_generation, least_training, measure_ceilings
 from benchmarks.table import lora_table, main_table, summarise
 from experiments.run.bounds import check_bounds
@@ -53,6 +55,8 @@ class Config:
     """Where both sides run."""
     compile: Backend = "eager"
     """How our training steps run: as they are written, or compiled; the peers' always as is."""
+    against: str | None = None
+    """Commit of ours, in this repository, that is measured in the place of the peers."""
     out: Path = Path("runs/benchmark.json")
     """File that gets all measurements."""
 
@@ -61,16 +65,16 @@ def run(config: Config) -> dict:
     """Measure and print; returns what the file holds. InputError for options without sense."""
     rows = _rows(config)
     gpt = shape(config.model)
-    make_folder(config.out.parent)
-    sides = _sides()
     found = {
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "environment": environment() | {"peers": {p: version(p) for p in PEERS if find_spec(p)}},
         "measurements": [],
     }
     with tempfile.TemporaryDirectory() as folder:
+        sides = _sides(config, Path(folder))
+        make_folder(config.out.parent)
         write_inputs(Path(folder), gpt, BATCH * (WARM_UP + config.steps))
-        ceilings = measure_ceilings(gpt, config.device)
+        ceilings = measure_ceilings(gpt, config.device, config.precision)
         jobs = [job for row in rows for job in _jobs(row, config, folder)]
         found["ceilings"] = asdict(ceilings)
         found["least_work"] = [_least(gpt, job, ceilings) for job in jobs]
@@ -88,9 +92,10 @@ def show(found: dict) -> None:
         f"{flops / 1e9:,.0f} GFLOP/s in {name}" for name, flops in ceilings["flops"].items()
     )
     print(f"\nceilings: {speeds}; {ceilings['bandwidth'] / 1e9:.1f} GB/s\n")
-    rows = summarise(found["measurements"], found["least_work"])
-    print("\n".join(main_table(rows)))
-    if lines := lora_table(rows):
+    other = "before" if found["config"].get("against") else "peers"
+    rows = summarise(found["measurements"], found["least_work"], other)
+    print("\n".join(main_table(rows, other)))
+    if lines := lora_table(rows, other):
         print("\nLoRA's step as a share of the full step\n")
         print("\n".join(lines))
 
@@ -130,15 +135,18 @@ def _jobs(row: tuple[str, int | None, str], config: Config, folder: str) -> list
     ]
 
 
-def _sides() -> tuple[str, ...]:
+def _sides(config: Config, folder: Path) -> dict[str, Path]:
+    """The sides and the source tree of each; InputError for an unknown commit."""
+    if config.against is not None:
+        return {"ours": ROOT, "before": unpack(config.against, folder / "before")}
     missing = [peer for peer in PEERS if find_spec(peer) is None]
     if missing:
         print(
             f"{', '.join(missing)} cannot be imported, so that ours is measured alone; "
             "expected the extra `parity` to be installed"
         )
-        return ("ours",)
-    return ("ours", "peers")
+        return {"ours": ROOT}
+    return {"ours": ROOT, "peers": ROOT}
 
 
 def _least(gpt: GPTConfig, job: Job, ceilings: Ceilings) -> dict:
@@ -146,14 +154,15 @@ def _least(gpt: GPTConfig, job: Job, ceilings: Ceilings) -> dict:
     return {"row": job.row, "precision": job.precision, **least(gpt, job, ceilings)}
 
 
-def _measure_all(jobs: list[Job], sides: tuple[str, ...], rounds: int) -> Iterator[dict]:
+def _measure_all(jobs: list[Job], sides: dict[str, Path], rounds: int) -> Iterator[dict]:
     """Every measurement that succeeds; a side that fails is named and left out."""
     for n in range(rounds):
         for job in jobs:
-            for side in sides:
+            for side, root in sides.items():
                 print(f"{job.row} {job.precision} {side}: ", end="", flush=True)
                 try:
-                    found = measured(job.command(side))
+                    command = job.command("peers" if side == "peers" else "ours")
+                    found = measured(command, root)
                 except RuntimeError as error:
                     print(error, flush=True)
                     continue

@@ -21,10 +21,11 @@ HEADINGS = (
 NONE = "-"  # where a side was not measured
 
 
-def summarise(measurements: list[dict], least_work: list[dict]) -> list[dict]:
+def summarise(measurements: list[dict], least_work: list[dict], other: str = "peers") -> list[dict]:
     """One row per row and precision: each side's numbers over all rounds, ratio and gap.
 
-    "ratio" is the peers' median over ours. "ratio_with_reference" adds to ours a step's share of
+    `other` is the side beside ours: "peers", or "before", an earlier commit of ours.
+    "ratio" is the other's median over ours. "ratio_with_reference" adds to ours a step's share of
     the pass over all pairs with which the reference's log-probs are made, once an epoch. That is
     the most that it can cost: a run makes them once, for all its epochs.
     """
@@ -33,16 +34,16 @@ def summarise(measurements: list[dict], least_work: list[dict]) -> list[dict]:
         key = {name: least[name] for name in ("row", "precision")}
         sides = {
             side: _side([m for m in measurements if m["side"] == side and key.items() <= m.items()])
-            for side in ("ours", "peers")
+            for side in ("ours", other)
         }
-        ours, peers = sides["ours"], sides["peers"]
+        ours, beside = sides["ours"], sides[other]
         row = {**key, **sides, "least": least["seconds"]}
         if ours:
             row["gap"] = ours["median"] / least["seconds"]
-        if ours and peers:
-            row["ratio"] = peers["median"] / ours["median"]
+        if ours and beside:
+            row["ratio"] = beside["median"] / ours["median"]
             with_reference = ours["median"] + ours["reference_per_step"]
-            row["ratio_with_reference"] = peers["median"] / with_reference
+            row["ratio_with_reference"] = beside["median"] / with_reference
         rows.append(row)
     return rows
 
@@ -62,29 +63,30 @@ def _side(measurements: list[dict]) -> dict | None:
     }
 
 
-def main_table(rows: list[dict]) -> list[str]:
+def main_table(rows: list[dict], other: str = "peers") -> list[str]:
     """All rows of `summarise`, medians with their range."""
-    return align([HEADINGS, *map(_cells, rows)])
+    headings = tuple(heading.replace("peers", other) for heading in HEADINGS)
+    return align([headings, *(_cells(row, other) for row in rows)])
 
 
-def _cells(row: dict) -> tuple[str, ...]:
-    ours, peers = row["ours"], row["peers"]
+def _cells(row: dict, other: str) -> tuple[str, ...]:
+    ours, beside = row["ours"], row[other]
     reference = ours and ours["reference_per_step"]
     return (
         row["row"],
         row["precision"],
         _seconds(ours),
-        _seconds(peers),
+        _seconds(beside),
         _number(row.get("ratio"), ".2f"),
         _number(row.get("ratio_with_reference") if reference else None, ".2f"),
         f"{row['least']:.3g}",
         _number(row.get("gap"), ".2f"),
-        *(_number(side and side["peak_memory_mib"], ",.0f") for side in (ours, peers)),
-        *(_number(side and side["start_up_seconds"], ".1f") for side in (ours, peers)),
+        *(_number(side and side["peak_memory_mib"], ",.0f") for side in (ours, beside)),
+        *(_number(side and side["start_up_seconds"], ".1f") for side in (ours, beside)),
     )
 
 
-def lora_table(rows: list[dict]) -> list[str]:
+def lora_table(rows: list[dict], other: str = "peers") -> list[str]:
     """The step time of each rank over that of full training; nothing where one is missing."""
     full = {(row["row"], row["precision"]): row for row in rows}
     lines = []
@@ -96,10 +98,10 @@ def lora_table(rows: list[dict]) -> list[str]:
                 (
                     row["row"],
                     row["precision"],
-                    *(_share(row[side], whole[side]) for side in ("ours", "peers")),
+                    *(_share(row[side], whole[side]) for side in ("ours", other)),
                 )
             )
-    return align([("row", "precision", "ours", "peers"), *lines]) if lines else []
+    return align([("row", "precision", "ours", other), *lines]) if lines else []
 
 
 def _share(part: dict | None, whole: dict | None) -> str:

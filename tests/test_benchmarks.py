@@ -32,6 +32,7 @@ from tests.conftest import oracle
 
 ROOT = Path(__file__).parent.parent
 TINY = "2x32"
+MEMORY = {"peak_memory_mib": 1000.0}
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +100,30 @@ def test_ours_is_measured_where_the_peers_are_missing(tmp_path, monkeypatch, cap
     assert found["least_work"][0]["seconds"] > 0 and found["ceilings"]["bandwidth"] > 0
 
 
+def test_an_earlier_commit_is_measured_beside_ours(folder, monkeypatch, tmp_path, capsys):
+    def measured(command, root):
+        assert command[2] == "benchmarks.ours" and "compile" in json.loads(command[3])
+        assert Path(root, "benchmarks", "ours.py").exists()
+        return {"seconds": [1.0 if root == ROOT else 1.5], "start_up_seconds": 0.0, **MEMORY}
+
+    monkeypatch.setattr(run, "measured", measured)
+    out = tmp_path / "found.json"
+    arguments = ["--rows", "sft/full/paraphrase", "--model", TINY, "--precision", "fp32"]
+    run.main([*arguments, "--against", "HEAD", "--out", str(out)])
+    header, row = capsys.readouterr().out.splitlines()[-2:]
+    assert "before s" in header and "peers" not in header and " 1.50 " in row
+    assert [m["side"] for m in json.loads(out.read_text())["measurements"]] == ["ours", "before"]
+
+
+def test_a_job_tells_what_is_not_at_its_default(folder):
+    job = Job("sft", None, "paraphrase", "fp32", "cpu", 1, "eager", folder)
+    assert Job(**json.loads(job.command("ours")[3])) == job
+
+
 @pytest.mark.slow
 def test_a_side_that_fails_is_named(folder, capsys):
     job = Job("sft", None, "paraphrase", "fp32", "cpu", 1, "eager", folder + "/nowhere")
-    assert list(run._measure_all([job], ("ours",), 1)) == []
+    assert list(run._measure_all([job], {"ours": ROOT}, 1)) == []
     assert "sft/full/paraphrase fp32 ours: failed with exit code 1" in capsys.readouterr().out
 
 
@@ -228,6 +249,7 @@ def test_each_value_is_timed():
         (run, ["--model", "gpt5"], "unknown model 'gpt5'; expected one of gpt2"),
         (run, ["--model", "6x100", "--rows", "generate/*", "--rounds", "0"], "--rounds is 0"),
         (run, ["--precision"], "--precision is empty"),
+        (run, ["--against", "nowhere"], "--against is 'nowhere', which git does not know here"),
         (growth, ["--lengths", "2"], "--lengths is 2; expected at least 3"),
         (growth, ["--lengths", "400"], "expected at most 257 for verse"),
         (growth, ["--batches"], "there are no values of batch"),
