@@ -68,6 +68,8 @@ class Plan:
     """Keep only so many training examples."""
     dev_examples: int | None = None
     """Keep only so many dev examples."""
+    folds: int | None = None
+    """Cross-validation: every arm is run once with each seed and each of so many folds as dev."""
     batch_size: int | None = None
     """Examples (or pairs) of one optimizer step."""
 

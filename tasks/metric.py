@@ -1,6 +1,6 @@
 """What a metric is: a function of addends, which are kept for each unit; and what is said of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
@@ -69,6 +69,11 @@ class Metric:
         sums = np.zeros((len(names), self.statistics.shape[1]))
         np.add.at(sums, places, self.statistics)
         return replace(self, statistics=sums)
+
+
+def pool(metrics: Sequence[Metric]) -> Metric:
+    """Return one score of several parts, on the units of all of them."""
+    return replace(metrics[0], statistics=np.concatenate([m.statistics for m in metrics]))
 
 
 @dataclass(frozen=True)

@@ -90,18 +90,18 @@ def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
 
     Their units are the groups, where there are some.
     """
-    found = load_hashed(path)
+    found = {name: addends.numpy() for name, addends in load_hashed(path).items()}
     groups = found.pop(GROUPS, None)
     for name, addends in found.items():
-        if name not in task.metrics or addends.dim() != 2 or not torch.isfinite(addends).all():
+        if name not in task.metrics or addends.ndim != 2 or not np.isfinite(addends).all():
             raise InputError(
                 f"{path} is damaged at {name:.80}; expected finite addends (units, K) "
                 f"of {', '.join(task.metrics)}"
             )
-    metrics = {name: task.metrics[name].of(addends.numpy()) for name, addends in found.items()}
+    metrics = {name: task.metrics[name].of(addends) for name, addends in found.items()}
     if groups is not None and groups.shape != (max(map(len, found.values()), default=0),):
         raise InputError(f"{path} is damaged at {GROUPS}; expected the group of each unit")
-    return Evaluation(metrics).grouped(None if groups is None else groups.numpy())
+    return Evaluation(metrics).grouped(groups)
 
 
 def evaluations(records: list[dict]) -> list[dict]:

@@ -52,6 +52,8 @@ class Study:
     """Keep only so many training examples."""
     dev_examples: int | None = None
     """Keep only so many dev examples."""
+    folds: int | None = None
+    """Cross-validation: every arm is run once with each seed and each of so many folds as dev."""
     batch_size: int | None = None
     """Examples (or pairs) of one optimizer step."""
     sft_learning_rates: tuple[tuple[Literal["full", "lora"], float], ...] = ()
@@ -84,6 +86,17 @@ class Study:
     def question(self) -> str:
         """What is compared, and what is held equal."""
         raise NotImplementedError
+
+    @property
+    def design(self) -> str:
+        """What is compared, and on which examples."""
+        if self.folds is None:
+            return self.question
+        return (
+            f"{self.question} Cross-validation over {self.folds} folds: every arm is trained once "
+            "for each seed and fold, and each example is scored by the run that did not learn from "
+            "its fold."
+        )
 
     @property
     def early_switch(self) -> int:
@@ -174,8 +187,13 @@ class Study:
         return read_task(self.arm("").config)
 
     def configs(self, arm: Arm) -> list[Config]:
-        """Return the arm's runs, one per seed, each with its folder."""
-        return [place(replace(arm.config, seed=seed), self.out) for seed in self.seeds]
+        """Return the arm's runs, one per seed and fold, each with its folder."""
+        folds = [{"folds": self.folds, "fold": k} for k in range(self.folds or 0)] or [{}]
+        return [
+            place(replace(arm.config, seed=seed, **fold), self.out)
+            for seed in self.seeds
+            for fold in folds
+        ]
 
     def all_configs(self) -> list[Config]:
         """Return every run of every arm."""

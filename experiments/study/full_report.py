@@ -68,7 +68,7 @@ def machines_table(results: Sequence[ArmResult]) -> Table:
 
     The hours are those of the runs, added up.
     """
-    records = {run.folder: run.record for result in results for run in result.runs}
+    records = {run.folder: run.record for result in results for run in result.parts}
     found: dict[tuple[str, ...], list[dict]] = {}
     for record in sorted(records.values(), key=lambda record: record["started"]):
         changed = ", changed" if record["dirty"] else ""

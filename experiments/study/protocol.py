@@ -47,7 +47,7 @@ def protocol_of(study: Study, folder: Path) -> Protocol:
     return Protocol(
         study.name,
         study.title,
-        study.question,
+        study.design,
         study.task,
         Path(study.model).name,
         {

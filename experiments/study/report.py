@@ -14,7 +14,7 @@ from experiments.study.forest import TONES, Judged
 from experiments.study.handoff_table import handoff_blocks
 from experiments.study.pair_table import pair_blocks
 from experiments.study.protocol import Protocol
-from experiments.study.results import ArmResult
+from experiments.study.results import ArmResult, Run
 from experiments.study.statistics import arm_estimate
 from experiments.study.verdict import smallest_told
 from tasks import Metric, Score, Task
@@ -125,4 +125,9 @@ def _costs(result: ArmResult) -> list[str]:
 
 
 def _links(result: ArmResult) -> list[Link]:
-    return [Link(f"{run.record['config']['seed']}", run.folder / "run.json") for run in result.runs]
+    return [Link(_seed_and_fold(run), run.folder / "run.json") for run in result.parts]
+
+
+def _seed_and_fold(run: Run) -> str:
+    options = run.record["config"]
+    return "/".join(str(options[name]) for name in ("seed", "fold") if name in options)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from experiments.study.arms import Arm
 from experiments.study.claims import SECONDS, SECONDS_PER_EPOCH
 from minigpt.errors import InputError
 from tasks import Metric, Task
+from tasks.metric import pool
+
+MEANT = ("floors", "ceilings")  # of a run's record, where folds are read as one
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Run:
 
     folder: Path
     task: Task | type[Task]
+
+    @property
+    def parts(self) -> Sequence["Run"]:
+        """The run itself, where that of a seed over several folds has several."""
+        return [self]
 
     @cached_property
     def record(self) -> dict:
@@ -69,15 +78,105 @@ class Run:
 
 
 @dataclass(frozen=True)
+class FoldedRun:
+    """The runs of one seed over all folds, in their order, read as one run on the whole data.
+
+    Its units are those of every fold's dev, scored by the run that did not learn from that fold.
+    """
+
+    parts: Sequence[Run]
+
+    @property
+    def task(self) -> Task | type[Task]:
+        return self.parts[0].task
+
+    @cached_property
+    def record(self) -> dict:
+        """What the runs recorded; of numbers that differ by fold the mean, of memory the most."""
+        records = [run.record for run in self.parts]
+        merged = {name: _mean_of([record[name] for record in records]) for name in MEANT}
+        merged["peak_memory_mib"] = max(record["peak_memory_mib"] for record in records)
+        if "reference" in records[0]:
+            pairs = _mean_of([record["reference"]["pairs"] for record in records])
+            merged["reference"] = {**records[0]["reference"], "pairs": pairs}
+        return {**records[0], **merged}
+
+    @cached_property
+    def epochs(self) -> list[dict]:
+        """The evaluations on dev, with the scores over all folds; the rest is the first fold's."""
+        found = []
+        for each in zip(*(run.epochs for run in self.parts)):
+            metrics = self.metrics_after(each[0]["epoch"])
+            scores = {name: {"value": metric.value} for name, metric in metrics.items()}
+            found.append({**each[0], "scores": scores})
+        return found
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric after the last epoch, and the training's time, whose units are epochs."""
+        return _pooled([run.metrics for run in self.parts])
+
+    def metrics_after(self, epoch: int) -> dict[str, Metric]:
+        """Return every metric after an epoch that was evaluated, with its addends."""
+        return _pooled([run.metrics_after(epoch) for run in self.parts])
+
+
+def by_seed(runs: Sequence[Run]) -> list[Run | FoldedRun]:
+    """Return one run for each seed, where it has folds all of them together.
+
+    Raises InputError where a seed does not have every fold once.
+    """
+    seeds: dict[int, dict[int, Run]] = {}
+    for run in runs:
+        options = run.record["config"]
+        if "folds" not in options:
+            return list(runs)
+        seeds.setdefault(options["seed"], {})[options["fold"]] = run
+    for seed, folds in seeds.items():
+        K = next(iter(folds.values())).record["config"]["folds"]
+        if sorted(folds) != [*range(K)]:
+            raise InputError(f"seed {seed} has the folds {sorted(folds)}; expected 0 to {K - 1}")
+    return [FoldedRun([folds[fold] for fold in sorted(folds)]) for folds in seeds.values()]
+
+
+def _pooled(folds: Sequence[dict[str, Metric]]) -> dict[str, Metric]:
+    """Return each metric that all folds have, on the units of all."""
+    names = [name for name in folds[0] if all(name in metrics for metrics in folds)]
+    return {name: pool([metrics[name] for metrics in folds]) for name in names}
+
+
+def _mean_of(folds: Sequence[Any]) -> Any:
+    """Return the mean of numbers, at every place of dicts that all have it.
+
+    What ends in "_sd" are standard deviations of parts that were drawn apart, which the mean of
+    the parts has less of.
+    """
+    if not isinstance(folds[0], dict):
+        return float(np.mean(folds))
+    found = {}
+    for name in folds[0]:
+        if all(name in fold for fold in folds):
+            values = [fold[name] for fold in folds]
+            spread = name.endswith("_sd")
+            found[name] = math.hypot(*values) / len(values) if spread else _mean_of(values)
+    return found
+
+
+@dataclass(frozen=True)
 class ArmResult:
     """An arm's runs, one per seed. Its score is the last epoch's: nothing is chosen on dev."""
 
     arm: Arm
-    runs: Sequence[Run]
+    runs: Sequence[Run | FoldedRun]
 
     @property
     def name(self) -> str:
         return self.arm.name
+
+    @property
+    def parts(self) -> list[Run]:
+        """Every run of every seed, each fold's by itself."""
+        return [part for run in self.runs for part in run.parts]
 
     def metrics(self, name: str) -> list[Metric]:
         """Return one metric at the end of each seed's run."""
@@ -91,11 +190,11 @@ class ArmResult:
 
 
 def load_results(arms: Mapping[str, Sequence[Path]], task: Task | type[Task]) -> list[ArmResult]:
-    """Return the results of every arm, given the folders of its runs.
+    """Return the results of every arm, given the folders of its runs for all seeds and folds.
 
     Raises InputError where one of them is not done.
     """
     return [
-        ArmResult(Arm(name, options_of(folders[0])), [Run(folder, task) for folder in folders])
+        ArmResult(Arm(name, options_of(folders[0])), by_seed([Run(each, task) for each in folders]))
         for name, folders in arms.items()
     ]

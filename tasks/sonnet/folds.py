@@ -9,7 +9,7 @@ from tasks.splits import Fold, components, text_hash
 from tasks.text import text_key
 
 # Two tellings of one Greek epigram (Marianus, Anthologia Graeca 9.627). They have no line in common
-# and fewer words than other pairs have by chance, so that no overlap would find them.
+# and no more words than other pairs have by chance, so that no overlap would find them.
 RETOLD = {154: 153}
 
 
