@@ -16,7 +16,7 @@ from experiments.study.statistics import (
     paired_difference,
 )
 from experiments.study.student import t_quantile, t_tail
-from tasks.metric import Metric, ratio
+from tasks.metric import Evaluation, Metric, ratio
 
 
 def mean_metric(values: np.ndarray) -> Metric:
@@ -264,3 +264,16 @@ def right_answers(draw: np.random.Generator, ease: np.ndarray, shift: float) -> 
         right = ease + draw.normal(shift + draw.normal(0.0, 0.025), 1.0, size=len(ease)) > 0
         seeds.append(Metric(np.stack([right, np.ones(len(ease))], 1).astype(np.uint8), ratio))
     return seeds
+
+
+def test_groups_of_one_unit_change_nothing_and_sums_over_groups_no_score():
+    generator = np.random.default_rng(0)
+    metrics = {n: mean_metric(generator.normal(size=n)) for n in (30, 9)}  # of all, of the first
+    evaluation = Evaluation(metrics)
+    assert evaluation.grouped(None) is metrics
+    for n, metric in evaluation.grouped(np.arange(30)).items():
+        assert (metric.statistics == metrics[n].statistics).all()
+    groups = generator.integers(5, size=30)
+    for n, metric in evaluation.grouped(groups).items():
+        assert len(metric.statistics) == len(set(groups[:n].tolist()))
+        assert metric.value == pytest.approx(metrics[n].value)
