@@ -54,13 +54,15 @@ class DataScaleStudy(Study):
         few, *_, all_of_them = (arm.name for arm in self.arms())
         return [
             Claim(
-                "more data beat more epochs on less",
+                f"more data beat more epochs on less{when}",
                 "diversity beats repetition",
                 all_of_them,
                 few,
                 metric,
                 "more",
+                at=at,
             )
+            for when, at in (("", "end"), (", each stopped at its best epoch", "best"))
             for metric in self.judged
         ]
 

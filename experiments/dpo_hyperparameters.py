@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from experiments.run.command import command_line
 from experiments.run.plan import with_defaults
-from experiments.study.arms import Arm, Study
+from experiments.study.arms import SFT_ALONE, Arm, Study
+from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
 from objectives import PREFERENCE_LOSSES
 
@@ -17,7 +18,7 @@ class DPOHyperparametersStudy(Study):
     """Every arm is run once with each."""
     switch_epoch: int | None = None
     """Epochs of SFT before DPO, 0 is DPO alone; None: three tenths of the epochs."""
-    betas: tuple[float, ...] = (0.03, 0.1, 0.3)
+    betas: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     """Values of beta, for the sigmoid loss."""
     rate_factors: tuple[float, ...] = (1 / 3, 1.0, 3.0)
     """DPO's learning rates, as multiples of the default."""
@@ -50,16 +51,33 @@ class DPOHyperparametersStudy(Study):
             self.arm(name, switch_epoch=switch, beta=beta, dpo_learning_rate=rate)
             for beta, rate, name in self.heat_map()
         ]
-        smoothed = [
-            self.arm(f"label smoothing {value:g}", switch_epoch=switch, label_smoothing=value)
-            for value in self.label_smoothings
+        others = [
+            self.arm(name, switch_epoch=switch, **options)
+            for name, options in self._changes().items()
         ]
-        held_up = [
-            self.arm(f"SFT weight {value:g}", switch_epoch=switch, sft_weight=value)
-            for value in self.sft_weights
+        return [*cells, *others, self.arm(SFT_ALONE)]
+
+    def claims(self) -> list[Claim]:
+        metric = self.judged[0]
+        names = [arm.name for arm in self.arms() if arm.name != SFT_ALONE]
+        usual = self._usual()
+        against = [(name, usual) for name in names if usual and name != usual]
+        return [
+            Claim(f"{a} does as {b}", "not told", a, b, metric, "same")
+            for a, b in [*((name, SFT_ALONE) for name in names), *against]
         ]
-        others = [self.arm(name, switch_epoch=switch, loss=name) for name in self.losses]
-        return cells + smoothed + held_up + others
+
+    def _usual(self) -> str | None:
+        """Return the cell with the default beta and rate, if it is among them."""
+        usual = with_defaults(self.arm("").config)
+        cells = {(beta, rate): name for beta, rate, name in self.heat_map()}
+        return cells.get((usual.preference.beta, usual.dpo_learning_rate))
+
+    def _changes(self) -> dict[str, dict]:
+        """Return what is changed one at a time from the defaults, by the arm's name."""
+        smoothed = {f"label smoothing {v:g}": {"label_smoothing": v} for v in self.label_smoothings}
+        held_up = {f"SFT weight {v:g}": {"sft_weight": v} for v in self.sft_weights}
+        return smoothed | held_up | {name: {"loss": name} for name in self.losses}
 
 
 run = run_study

@@ -44,12 +44,13 @@ class HandoffGridStudy(Study):
             claim
             for method in self.methods
             for metric in self.judged
-            for claim in self._claims(method, metric)
+            for claim in (*self._claims(method, metric), *self._matters_more(method, metric))
         ]
 
     def _claims(self, method: str, metric: str) -> list[Claim]:
-        """Return what is said of one method by one metric."""
+        """Return what is said of one method by one metric; of the first it is primary."""
         shown, alone = SHOWN[method], _name(method, self.epochs)
+        primary = self._is_primary(method, metric)
         claims = []
         for switch in self.switches():
             text = (
@@ -58,9 +59,7 @@ class HandoffGridStudy(Study):
                 else f"{shown}: DPO after epoch {switch} adds about nothing"
             )
             arms = _name(method, switch), alone
-            claims.append(
-                Claim(text, "about nothing", *arms, metric, "same", metric == self.judged[0])
-            )
+            claims.append(Claim(text, "about nothing", *arms, metric, "same", primary))
         after_sft = [switch for switch in self.switches() if switch]
         if len(after_sft) > 1:
             late, early = max(after_sft), min(after_sft)
@@ -68,6 +67,32 @@ class HandoffGridStudy(Study):
             arms = _name(method, late), _name(method, early)
             claims.append(Claim(text, "about the same", *arms, metric, "same"))
         return claims
+
+    def _matters_more(self, method: str, metric: str) -> list[Claim]:
+        """Return that LoRA and full fine-tuning lie further apart than a handoff and SFT alone."""
+        if set(self.methods) != set(SHOWN):
+            return []
+        alone = [_name(each, self.epochs) for each in SHOWN]
+        early = min((switch for switch in self.switches() if switch), default=None)
+        return [
+            Claim(
+                f"parameterization matters more than {_handoff(SHOWN[method], switch)}",
+                "it does",
+                *alone,
+                metric,
+                "more",
+                primary=switch == early and self._is_primary(method, metric),
+                beyond=(_name(method, switch), _name(method, self.epochs)),
+            )
+            for switch in self.switches()
+        ]
+
+    def _is_primary(self, method: str, metric: str) -> bool:
+        return method == self.methods[0] and metric == self.judged[0]
+
+
+def _handoff(shown: str, switch: int) -> str:
+    return f"DPO after epoch {switch} ({shown})" if switch else f"DPO alone ({shown})"
 
 
 def _name(method: str, switch: int) -> str:

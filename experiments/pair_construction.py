@@ -1,9 +1,10 @@
 """Does it matter how preference pairs are made? `python -m experiments.pair_construction`."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 from experiments.run.command import command_line
-from experiments.study.arms import Arm, Study
+from experiments.study.arms import SFT_ALONE, Arm, Study
 from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
 from tasks.registry import task_class
@@ -24,38 +25,42 @@ class PairConstructionStudy(Study):
     title = "How preference pairs are made"
 
     @property
+    def _makers(self) -> list[str]:
+        return list(task_class(self.task).preferences)
+
+    @property
     def question(self) -> str:
         """What is compared, and what is held equal."""
-        names = task_class(self.task).preferences
-        makers = ", ".join(f"V{n} {name}{MORE.get(name, '')}" for n, name in enumerate(names, 1))
+        makers = ", ".join(
+            f"V{n} {name}{MORE.get(name, '')}" for n, name in enumerate(self._makers, 1)
+        )
         return f"One handoff, one loss; only the construction differs. {makers}."
 
     def arms(self) -> list[Arm]:
         switch = self.handoff(self.switch_epoch)
-        return [
+        makers = [
             self.arm(
                 name,
                 switch_epoch=switch,
                 pairs=name,
                 **({"pair_samples": self.pair_samples} if name == "best-vs-worst" else {}),
             )
-            for name in task_class(self.task).preferences
+            for name in self._makers
         ]
+        return [*makers, self.arm(SFT_ALONE)]
 
     def claims(self) -> list[Claim]:
-        first, third = "gold-vs-sample", "best-vs-worst"
-        if not {first, third} <= task_class(self.task).preferences.keys():
-            return []
+        pairs = {name: f"V{n} pairs ({name})" for n, name in enumerate(self._makers, 1)}
+        each_other = [
+            (f"{pairs[later]} do as {pairs[earlier]}", "small differences", later, earlier)
+            for earlier, later in combinations(pairs, 2)
+        ]
+        sft = [
+            (f"DPO on {shown} does as SFT alone", "about nothing", name, SFT_ALONE)
+            for name, shown in pairs.items()
+        ]
         return [
-            Claim(
-                "V3 pairs (best-vs-worst) do as V1 pairs (gold-vs-sample)",
-                "small differences",
-                third,
-                first,
-                metric,
-                "same",
-            )
-            for metric in self.judged
+            Claim(*said, metric, "same") for metric in self.judged for said in (*each_other, *sft)
         ]
 
 

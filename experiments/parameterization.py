@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from experiments.run.command import command_line
 from experiments.study.arms import Arm, Study
-from experiments.study.claims import SECONDS, Claim
+from experiments.study.claims import MEMORY, SECONDS, Claim
 from experiments.study.conduct import run_study
 
 PAPER_FIGURES = {("paraphrase", "accuracy"): "89.87 against 87.70 % accuracy"}
+COSTS = (("is faster than", "it is not", SECONDS), ("needs less memory than", "not told", MEMORY))
 
 
 @dataclass(frozen=True)
@@ -24,37 +25,54 @@ class ParameterizationStudy(Study):
     )
 
     def arms(self) -> list[Arm]:
-        lora = [
-            self.arm(f"LoRA r = {rank}", parameterization="lora", rank=rank) for rank in self.ranks
-        ]
+        lora = [self.arm(_name(rank), parameterization="lora", rank=rank) for rank in self.ranks]
         return [self.arm("full"), *lora]
 
     def claims(self) -> list[Claim]:
-        better = [
+        better = [claim for metric in self.judged for claim in self._better(metric)]
+        costs = [
+            Claim(f"{lora} {text} full fine-tuning", paper, lora, "full", metric, "more")
+            for text, paper, metric in COSTS
+            for lora in map(_name, self.ranks)
+        ]
+        return better + costs + [claim for rank in self.ranks for claim in self._on_the_way(rank)]
+
+    def _better(self, metric: str) -> list[Claim]:
+        """Return that full fine-tuning is better in the end; of the middle rank it is primary."""
+        paper = PAPER_FIGURES.get((self.task, metric), "better")
+        middle = self.ranks[len(self.ranks) // 2] if self.ranks else None
+        return [
             Claim(
-                f"full fine-tuning is better than LoRA r = {rank}",
-                PAPER_FIGURES.get((self.task, metric), "better"),
+                f"full fine-tuning is better than {_name(rank)}",
+                paper,
                 "full",
-                f"LoRA r = {rank}",
+                _name(rank),
                 metric,
                 "more",
-                primary=metric == self.judged[0],
+                primary=metric == self.judged[0] and rank == middle,
             )
-            for metric in self.judged
             for rank in self.ranks
         ]
-        faster = [
+
+    def _on_the_way(self, rank: int) -> list[Claim]:
+        """Return the same by the headline after each epoch but the last, and at the best ones."""
+        places = [(f"after epoch {epoch}", epoch) for epoch in range(1, self.epochs)]
+        return [
             Claim(
-                f"LoRA r = {rank} is faster than full fine-tuning",
-                "it is not",
-                f"LoRA r = {rank}",
+                f"full fine-tuning is better than {_name(rank)} {when}",
+                "better",
                 "full",
-                SECONDS,
+                _name(rank),
+                self.judged[0],
                 "more",
+                at=at,
             )
-            for rank in self.ranks
+            for when, at in [*places, ("where each stops at its best epoch", "best")]
         ]
-        return better + faster
+
+
+def _name(rank: int) -> str:
+    return f"LoRA r = {rank}"
 
 
 run = run_study

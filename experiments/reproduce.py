@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from experiments.adapters import AdaptersStudy
 from experiments.data_scale import DataScaleStudy
 from experiments.dpo_hyperparameters import DPOHyperparametersStudy
 from experiments.handoff_grid import HandoffGridStudy
@@ -39,6 +40,7 @@ from tasks.registry import TASKS, task_class
 TITLE = "What DPO and LoRA buy over supervised full fine-tuning"
 EXPERIMENTS: dict[str, type[Study]] = {
     "parameterization": ParameterizationStudy,
+    "adapters": AdaptersStudy,
     "handoff_grid": HandoffGridStudy,
     "pair_construction": PairConstructionStudy,
     "dpo_hyperparameters": DPOHyperparametersStudy,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import floors, parameterization, reproduce
+from experiments.adapters import AdaptersStudy
 from experiments.data_scale import DataScaleStudy
 from experiments.dpo_hyperparameters import DPOHyperparametersStudy
 from experiments.handoff_grid import HandoffGridStudy
@@ -186,6 +187,7 @@ def test_equal_budgets_of_steps(tmp_path):
 def test_every_experiment_names_its_arms_once():
     for study in (
         ParameterizationStudy(),
+        AdaptersStudy(),
         HandoffGridStudy(),
         PairConstructionStudy(),
         DPOHyperparametersStudy(),
@@ -193,14 +195,17 @@ def test_every_experiment_names_its_arms_once():
     ):
         study.check()
         names = {arm.name for arm in study.arms()}
-        assert {name for claim in study.claims() for name in (claim.a, claim.b)} <= names
+        for claim in study.claims():
+            assert {claim.a, claim.b, *(claim.beyond or ())} <= names
 
 
 @pytest.mark.parametrize("study", [PairConstructionStudy, DPOHyperparametersStudy])
 def test_a_handoff_at_0_is_dpo_alone(study):
     for given, expected in ((0, 0), (2, 2), (None, 3)):
         arms = study(epochs=10, switch_epoch=given).arms()
-        assert {arm.config.switch_epoch for arm in arms} == {expected}
+        alone, *handoffs = sorted(arms, key=lambda arm: arm.name != "SFT alone")
+        assert {arm.config.switch_epoch for arm in handoffs} == {expected}
+        assert alone.name == "SFT alone" and alone.config.switch_epoch == 10
 
 
 def test_the_constructions_are_told_as_before():
@@ -266,6 +271,7 @@ def test_smoke(tmp_path, model):
     text, page = ((out / name).read_text() for name in ("report.md", "report.html"))
     for title in (
         "Full fine-tuning against LoRA",
+        "LoRA's family",
         "SFT, DPO, and the handoff between them",
         "How preference pairs are made",
         "DPO's options and relatives",
@@ -274,7 +280,7 @@ def test_smoke(tmp_path, model):
         "Preference pairs",
     ):
         assert title in text and title.replace("'", "&#x27;") in page
-    assert page.count("<svg") == text.count(".svg)") == 18
+    assert page.count("<svg") == text.count(".svg)") == 21
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (out / target).is_file(), target
     assert "nan" not in text

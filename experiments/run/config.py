@@ -55,7 +55,7 @@ class Config:
     lora: LoRAFlags = field(default_factory=make_lora)
     """The adapters' shape."""
     lora_plus: float = 1.0
-    """LoRA+: the adapters' B learns so many times as fast as their A."""
+    """LoRA+: the adapters' B learns so many times as fast as their A, whose rates are given."""
     epochs: int = 10
     """Passes over the training examples, both phases together."""
     switch_epoch: int = 3

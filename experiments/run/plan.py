@@ -75,6 +75,7 @@ def _fill_in(config: Config, task: type[Task], source: Source) -> Config:
     rates = task.learning_rates[config.parameterization]
     # In inverse proportion to the width (Yang et al., 2022, arXiv 2203.03466).
     scale = TUNED_WIDTH / pretrained_config(source.weights).n_embd
+    scale /= config.lora_plus**0.5  # so that A's rate and B's keep their geometric mean
     defaults = {
         "batch_size": task.batch_size,
         "sft_learning_rate": rates.sft * scale,

@@ -21,6 +21,8 @@ from minigpt.errors import InputError
 from tasks import Task
 from tasks.registry import task_class
 
+SFT_ALONE = "SFT alone"  # the arm that handoffs are held against, where a study has no other name
+
 
 @dataclass(frozen=True)
 class Arm:

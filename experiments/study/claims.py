@@ -23,6 +23,18 @@ SECONDS_PER_EPOCH = Score(
     suffix=" s",
     unit="epochs",
 )
+MEMORY = "memory"  # at its peak, a metric of every task's runs
+PEAK_MEMORY = Score(
+    ratio,
+    short="peak MiB",
+    long="peak memory of the process, MiB",
+    larger_is_better=False,
+    margin=0.1,  # a tenth of the other arm's memory
+    relative=True,
+    decimals=0,
+    suffix=" MiB",
+    unit="runs",
+)
 
 
 @dataclass(frozen=True)
@@ -30,18 +42,21 @@ class Claim:
     """What the paper says of two arms.
 
     `expects` "more": `a` is better than `b`; "same": there is no difference between them that
-    matters. The metric's score says from where on it does.
+    matters. The metric's score says from where on it does. With `beyond`, "more" says that `a` and
+    `b` lie further apart than those two arms do, whichever of each two is the better.
     """
 
     text: str
     paper: str  # the paper's own figures, or what it says
     a: str
     b: str
-    metric: str  # of the task, or SECONDS
+    metric: str  # of the task, SECONDS or MEMORY
     expects: Literal["more", "same"]
     primary: bool = False  # one of the few that are fixed before the runs; others are exploratory
+    at: int | Literal["end", "best"] = "end"  # after which epoch; best: each arm's own
+    beyond: tuple[str, str] | None = None
 
 
 def scores_of(task: Task | type[Task]) -> dict[str, Score]:
-    """Return what is said of every metric of a task's runs, that of their time included."""
-    return {**task.metrics, SECONDS: SECONDS_PER_EPOCH}
+    """Return what is said of every metric of a task's runs, time and memory included."""
+    return {**task.metrics, SECONDS: SECONDS_PER_EPOCH, MEMORY: PEAK_MEMORY}

@@ -1,51 +1,102 @@
-"""What DPO itself did: each handoff against its own reference, the policy at the handoff."""
+"""What a handoff does, in two parts: the SFT that it does not give, and DPO itself."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from experiments.run.config import Config
 from experiments.run.tables import Table
 from experiments.study.document import Block, Heading, Paragraph
+from experiments.study.held_out_table import held_out_blocks
 from experiments.study.results import ArmResult
-from experiments.study.statistics import Difference, compare_by_seed
-from tasks import Score, Task
+from experiments.study.statistics import Difference, compare, compare_by_seed
+from tasks import Metric, Score, Task
 
 MEANING = (
-    "Against SFT to the end, a handoff is charged with the SFT that it was not given. Here the end "
-    "of a run is compared with its own reference, the policy at the handoff, so that only DPO lies "
-    "between the two; what the seed did to both cancels. A lead above 0 says that DPO has improved "
-    "the policy, whatever the metric. In brackets, 95 % intervals over examples and seeds; with "
-    "one seed, over examples alone."
+    "A handoff after epoch k differs from SFT to the end in two ways: SFT stops after k epochs, "
+    "and DPO follows. Its reference, the policy at the handoff, is SFT stopped there, as each "
+    "phase has a schedule of its own: a run of SFT for k epochs ends with the same weights. So the "
+    "whole lead over SFT alone is the lead of the reference over SFT alone (SFT not given) and "
+    "that of the end over its own reference (DPO itself), which add up. What the seed did to both "
+    "cancels in the latter. A lead above 0 is better, whatever the metric; in brackets, 95 % "
+    "intervals over examples and seeds; with one seed, over examples alone."
 )
+HEADER = [
+    "arm",
+    "metric",
+    "SFT alone",
+    "SFT stopped at the handoff",
+    "end",
+    "SFT not given: lead [95 %]",
+    "DPO itself: lead [95 %]",
+    "both: lead over SFT alone [95 %]",
+]
 
 
 def handoff_blocks(results: Sequence[ArmResult], task: Task) -> list[Block]:
-    """Return a table of the arms with DPO; nothing where there are none."""
+    """Return tables of the arms with DPO; nothing where there are none."""
+    handoffs = [result for result in results if "reference" in result.runs[0].record]
+    if not handoffs:
+        return []
     rows = [
-        [
-            result.name,
-            task.metrics[name].short,
-            *_cells(own_change(result, name), task.metrics[name]),
-        ]
-        for result in results
-        if "reference" in result.runs[0].record
+        [result.name, task.metrics[name].short, *_cells(result, results, name, task.metrics[name])]
+        for result in handoffs
         for name in task.judged
     ]
-    if not rows:
-        return []
-    header = ["arm", "metric", "reference", "end", "lead of the end [95 %]", "p"]
-    return [Heading("What DPO did", 3), Paragraph(MEANING), Table(header, rows)]
+    table = Table(HEADER, rows)
+    return [Heading("What DPO did", 3), Paragraph(MEANING), table, *held_out_blocks(results)]
 
 
 def own_change(result: ArmResult, metric: str) -> Difference:
     """Return the score at the end of an arm's runs minus that of their own references."""
-    ends = result.metrics(metric)
-    references = [
-        run.metrics_after(run.record["reference"]["epoch"])[metric] for run in result.runs
-    ]
-    return compare_by_seed(ends, references)
+    return compare_by_seed(result.metrics(metric), stopped(result, metric))
 
 
-def _cells(change: Difference, score: Score) -> list[str]:
-    low, high = change.lead.interval()
-    end, reference = map(score.show, change.scores)
-    lead = f"{score.show(change.lead.value)} [{score.show(low)}, {score.show(high)}]"
-    return [reference, end, lead, f"{change.p:.2g}"]
+def not_given(result: ArmResult, alone: ArmResult, metric: str) -> Difference:
+    """Return the score of an arm's references minus that of SFT to the end."""
+    return compare(stopped(result, metric), alone.metrics(metric))
+
+
+def stopped(result: ArmResult, metric: str) -> list[Metric]:
+    """Return one metric of the policy at the handoff, of each seed's run."""
+    return [run.metrics_after(run.record["reference"]["epoch"])[metric] for run in result.runs]
+
+
+def sft_alone(result: ArmResult, results: Sequence[ArmResult]) -> ArmResult | None:
+    """Return the arm that differs from this one in nothing but SFT to the end, if there is one."""
+    for other in results:
+        config = other.arm.config
+        if config.switch_epoch == config.epochs and _sft(config) == _sft(result.arm.config):
+            return other
+    return None
+
+
+def _sft(config: Config) -> Config:
+    """Return the same options, without those that only DPO, or no arm, goes by."""
+    default = Config()
+    return replace(
+        config,
+        switch_epoch=default.switch_epoch,
+        pairs=default.pairs,
+        pair_samples=default.pair_samples,
+        preference=default.preference,
+        dpo_learning_rate=default.dpo_learning_rate,
+        seed=default.seed,
+        out=default.out,
+    )
+
+
+def _cells(result: ArmResult, results: Sequence[ArmResult], metric: str, score: Score) -> list[str]:
+    itself = own_change(result, metric)
+    end, reference = map(score.show, itself.scores)
+    alone = sft_alone(result, results)
+    if alone is None:
+        return ["", reference, end, "", _lead(itself, score), ""]
+    whole = compare(result.metrics(metric), alone.metrics(metric))
+    missing = not_given(result, alone, metric)
+    leads = [_lead(each, score) for each in (missing, itself, whole)]
+    return [score.show(whole.scores[1]), reference, end, *leads]
+
+
+def _lead(difference: Difference, score: Score) -> str:
+    low, high = difference.lead.interval()
+    return f"{score.show(difference.lead.value)} [{score.show(low)}, {score.show(high)}]"

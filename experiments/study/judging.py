@@ -1,13 +1,15 @@
 """The claims of studies, and what their runs say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.study.claims import Claim, scores_of
 from experiments.study.results import ArmResult
+from experiments.study.sizes import compare_sizes
 from experiments.study.statistics import Difference, compare
+from experiments.study.stopping import metrics_at
 from experiments.study.verdict import ALPHA, Verdict, decision_p, holm_levels, judge
-from tasks import Score, Task
+from tasks import Metric, Score, Task
 
 
 class Case(NamedTuple):
@@ -30,11 +32,25 @@ def cases_of(
     cases = []
     for claim in claims:
         score = scores_of(task)[claim.metric]
-        difference = compare(*(arms[name].metrics(claim.metric) for name in (claim.a, claim.b)))
+        difference = _difference(claim, arms)
         margin = score.margin * (difference.scores[1] if score.relative else 1.0)
         its_floors = {name: f[claim.metric] for name, f in floors.items() if claim.metric in f}
+        if claim.beyond:
+            its_floors = {}  # of scores, and none of distances between them
         cases.append(Case(claim, difference, margin, its_floors, score, score.unit or task.unit))
     return cases
+
+
+def _difference(claim: Claim, arms: Mapping[str, ArmResult]) -> Difference:
+    """Return the difference that a claim is about."""
+
+    def metrics(name: str) -> list[Metric]:
+        return metrics_at(arms[name], claim.metric, claim.at)
+
+    if not claim.beyond:
+        return compare(metrics(claim.a), metrics(claim.b))
+    named = {name: metrics(name) for name in (claim.a, claim.b, *claim.beyond)}
+    return compare_sizes(named, (claim.a, claim.b), tuple(claim.beyond))
 
 
 def verdicts_on(cases: Sequence[Case]) -> list[Verdict]:

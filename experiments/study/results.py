@@ -14,7 +14,7 @@ from experiments.run.metrics_log import read_finished
 from experiments.run.record import read_run
 from experiments.run.source import options_of
 from experiments.study.arms import Arm
-from experiments.study.claims import SECONDS, SECONDS_PER_EPOCH
+from experiments.study.claims import MEMORY, PEAK_MEMORY, SECONDS, SECONDS_PER_EPOCH
 from minigpt.errors import InputError
 from tasks import Metric, Task
 from tasks.metric import pool
@@ -51,10 +51,13 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """Every metric on dev after the last epoch, with its addends, and the training's time."""
+        """Every metric on dev after the last epoch, with its addends, and the training's costs."""
         seconds = [record["seconds"] for record in self.epochs if record["epoch"] > 0]
         time = SECONDS_PER_EPOCH.of(np.array([(s, 1.0) for s in seconds]))
-        return {**self.metrics_after(self.epochs[-1]["epoch"]), SECONDS: time}
+        # Twice the one peak, as nothing else than another seed moves it.
+        memory = PEAK_MEMORY.of(np.array([(self.record["peak_memory_mib"], 1.0)] * 2))
+        costs = {SECONDS: time, MEMORY: memory}
+        return {**self.metrics_after(self.epochs[-1]["epoch"]), **costs}
 
     def metrics_after(self, epoch: int) -> dict[str, Metric]:
         """Return every metric on dev after an epoch that was evaluated, with its addends."""

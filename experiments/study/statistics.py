@@ -77,6 +77,7 @@ class Difference:
     units: int
     seeds: tuple[int, int]
     larger_is_better: bool
+    words: tuple[str, str] = ("better", "worse")  # what a lead above 0 makes of a, and one below
 
     @property
     def value(self) -> float:
@@ -109,8 +110,7 @@ class Needed(NamedTuple):
 
 def arm_estimate(metrics: Sequence[Metric]) -> Estimate:
     """Return an arm's score over S seeds; of one seed, the estimate speaks of the units alone."""
-    _check(metrics)
-    return _estimate([(1, metrics)])
+    return contrast([(1, metrics)])
 
 
 def compare(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
@@ -120,8 +120,7 @@ def compare(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
     NaN. Raises ValueError for an arm without seeds, for unequal units,
     for fewer than two units.
     """
-    _check(a, b)
-    return _difference(a, b, _estimate([(1, a), (-1, b)]))
+    return _difference(a, b, contrast([(1, a), (-1, b)]))
 
 
 def compare_by_seed(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
@@ -134,7 +133,7 @@ def compare_by_seed(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
     _check(a, b)
     if len(a) != len(b):
         raise ValueError(f"got {len(a)} and {len(b)} seeds; expected pairs of them")
-    return _difference(a, b, _estimate([(1, [paired_difference(*both) for both in zip(a, b)])]))
+    return _difference(a, b, contrast([(1, [paired_difference(*both) for both in zip(a, b)])]))
 
 
 def paired_difference(metric: Metric, baseline: Metric) -> Metric:
@@ -181,18 +180,22 @@ def _difference(a: Sequence[Metric], b: Sequence[Metric], estimate: Estimate) ->
     )
 
 
-def _estimate(arms: Sequence[tuple[int, Sequence[Metric]]]) -> Estimate:
-    """Return the signed sum of the arms' scores, with its variance; see the module."""
+def contrast(arms: Sequence[tuple[int, Sequence[Metric]]]) -> Estimate:
+    """Return a weighted sum of arms' scores, each arm once, with its variance; see the module.
+
+    Errors are those of `compare`.
+    """
+    _check(*(metrics for _, metrics in arms))
     value, without_unit, interaction, parts = 0.0, 0.0, 0.0, []
-    for sign, metrics in arms:
+    for weight, metrics in arms:
         scores = np.array([metric.value for metric in metrics])  # (S,)
         jackknifed = np.stack([_leave_one_out(metric) for metric in metrics])  # (S, G)
         mean = jackknifed.mean(axis=0)
-        value, without_unit = value + sign * scores.mean(), without_unit + sign * mean
+        value, without_unit = value + weight * scores.mean(), without_unit + weight * mean
         if (S := len(metrics)) > 1:
             own = _jackknife_variance(jackknifed - mean).sum() / (S - 1)
-            interaction += own / S
-            parts.append(Part(float(scores.var(ddof=1)) / S, S - 1))
+            interaction += weight**2 * own / S
+            parts.append(Part(weight**2 * float(scores.var(ddof=1)) / S, S - 1))
     G = len(without_unit)
     variance = max(0.0, float(_jackknife_variance(without_unit)) - float(interaction))
     return Estimate(float(value), Part(variance, G - 1), tuple(parts))

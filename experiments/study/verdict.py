@@ -168,7 +168,7 @@ def _floor_reached(
 
 def _lead(difference: Difference, show: Callable[[float], str]) -> str:
     lead = difference.lead.value
-    return f"{'better' if lead > 0 else 'worse'} by {show(abs(lead))}"
+    return f"{difference.words[lead <= 0]} by {show(abs(lead))}"
 
 
 def _remedy(difference: Difference, margin: float, expects: Expectation, unit: str) -> str:

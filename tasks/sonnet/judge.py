@@ -2,8 +2,8 @@
 
 No policy trains on the judge, and the judge on no policy: it learns from the gold lines of the
 training sonnets, and from lines that the shipped model wrote before any fine-tuning. They stand in
-data/sampled.json, by the first line of the sonnet that was to be continued; what continues a
-held-out sonnet is kept from it. A copied line looks as good as the poet's, so that "judged_gold"
+data/sampled.json, by the first line of the sonnet that was to be continued; only what continues a
+training sonnet is learnt from. A copied line looks as good as the poet's, so that "judged_gold"
 means little where "copy_rate" is high.
 """
 
@@ -54,10 +54,16 @@ class LineJudge:
 
 
 def fit_judge(sonnets: Sonnets) -> LineJudge:
-    """Return the judge that learnt from the training sonnets and from nothing of the held-out."""
+    """Return the judge that learns from the training sonnets, and from what was written for them.
+
+    Where nothing was, as they are not Shakespeare's, it learns from all that was for any but the
+    held-out ones.
+    """
+    train = {lines[0] for lines in sonnets["train"]}
     held_out = {lines[0] for split in ("dev", "test") for lines in sonnets[split]}
     gold = tuple(line for lines in sonnets["train"] for line in lines[GIVEN_LINES:])
-    return _fitted(gold, tuple(_sampled(lambda first: first not in held_out)))
+    sampled = _sampled(train.__contains__) or _sampled(lambda first: first not in held_out)
+    return _fitted(gold, tuple(sampled))
 
 
 def accuracy(judge: LineJudge, sonnets: Sequence[Sequence[str]]) -> float | None:
