@@ -1,7 +1,7 @@
 """Every comparison of the paper, and one report: `python -m experiments.reproduce`.
 
 Finished runs are skipped and broken ones resumed, so the same command goes on wherever it was
-stopped. Learning rates are tuned first, by the same small budget for full fine-tuning and LoRA.
+stopped. Learning rates are tuned first, by as many runs for every arm.
 """
 
 import sys
@@ -33,7 +33,9 @@ from experiments.study.full_report import write_report
 from experiments.study.listing import Listed, list_commands
 from experiments.study.protocol import protocol_of, write_protocols
 from experiments.study.runner import CarryOut, open_workers, run_all
-from experiments.study.tuning import tune, tuning_configs, tuning_table
+from experiments.study.search import FIRST
+from experiments.study.tuning import planned_runs, tune
+from experiments.study.tuning_table import tuning_blocks
 from minigpt.errors import InputError
 from tasks.registry import TASKS, task_class
 
@@ -90,7 +92,9 @@ class ReproduceConfig:
     )
     """What is run of each task; of one that is not named here, the default plan."""
     tune: bool = True
-    """Tune SFT's learning rates first, by a small budget; else take the defaults."""
+    """Tune learning rates, and DPO's beta, before anything else; or take the defaults."""
+    tuning_runs: int = 6
+    """Runs of every search: three on a grid, the others at its edge or between its best values."""
     precision: Literal["fp32", "bf16"] | None = None
     """Arithmetic of the forward pass over fp32 weights; None: bf16 on CUDA, else fp32."""
     device: str | None = None
@@ -164,9 +168,8 @@ def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], li
     for base in bases:
         with suppress(Listed):  # those of the next base can be listed all the same
             if config.tune:
-                task = base.read_task()
-                base, scores = tune(base, task, carry_out)
-                tuning.append(tuning_table(base, task, scores))
+                base, found = tune(base, _studies(base, config), config.tuning_runs, carry_out)
+                tuning += tuning_blocks(base, found)
             tuned.append(base)
     if len(tuned) < len(bases):
         raise Listed("these tune the rates of all others: --list again once they are finished")
@@ -188,7 +191,7 @@ def _paper(config: ReproduceConfig) -> ReproduceConfig:
 def _smoke(config: ReproduceConfig, root: Path) -> ReproduceConfig:
     """Return the same plan in small, made-up data in a folder under `root`."""
     plans = smoke.in_small({task: config.plan(task) for task in config.tasks}, root)
-    return replace(config, device="cpu", plans=plans)
+    return replace(config, device="cpu", plans=plans, tuning_runs=FIRST)
 
 
 def _bases(config: ReproduceConfig) -> list[Study]:
@@ -227,17 +230,11 @@ def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
 
 
 def _print_plan(config: ReproduceConfig) -> None:
-    """Print every run, the tuning's included, at the rates before tuning, and what they will take.
-
-    Writes nothing and fetches nothing.
-    """
-    bases = _bases(config)
-    tuning = [tuning_configs(base) for base in bases if config.tune]
-    print_plan(
-        [study for base in bases for study in _studies(base, config)],
-        config.jobs,
-        before=[run for by_method in tuning for runs in by_method.values() for run in runs],
-    )
+    """Print every run, at the rates before tuning, and what all take; write and fetch nothing."""
+    studies = {base: _studies(base, config) for base in _bases(config)}
+    tuning = [planned_runs(*one, config.tuning_runs) for one in studies.items() if config.tune]
+    every = [study for its_own in studies.values() for study in its_own]
+    print_plan(every, config.jobs, before=[run for runs in tuning for run in runs])
 
 
 def main(argv: list[str] | None = None) -> None:

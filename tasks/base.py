@@ -90,8 +90,8 @@ class Task:
     batch_size: int = 8  # examples of an optimizer step, unless told otherwise
     # By parameterization, "full" and "lora"; tuned on the sonnets (LOG.md).
     learning_rates: dict[str, Rates] = {"full": Rates(3e-4, 2e-5), "lora": Rates(3e-3, 2e-4)}
-    # What a tuning run is cut down to: epochs, and where there are many, train_ and dev_examples.
-    tuning: dict[str, int] = {"epochs": 3}
+    # What a tuning run is cut down to where there are many: train_examples and dev_examples.
+    tuning: dict[str, int] = {}
     scored_splits: tuple[str, ...] = SPLITS  # the splits whose right answers are known
     accounts: dict[str, FileAccount] = {}  # what became of the rows of each file, by its name
     needs_data: bool = False  # whether there is none without `data`

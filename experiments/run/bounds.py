@@ -82,6 +82,7 @@ BOUNDS = {
     "sft_weights": WEIGHT,
     "sft_learning_rates": RATE,
     "shares": Bounds(0.001, 1),
+    "tuning_runs": Bounds(3, 12),  # the first grid; closer than that, values have no digits for
     # writing
     "max_new_tokens": COUNT,
     "top_k": COUNT,

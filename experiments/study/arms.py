@@ -9,7 +9,9 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from experiments.run.bounds import check_bounds
 from experiments.run.config import Config, identity, make_config, run_name
@@ -17,6 +19,7 @@ from experiments.run.contents import read_task
 from experiments.run.flags import RowsConfig, RowsFlags
 from experiments.run.plan import with_defaults
 from experiments.study.claims import SECONDS, Claim
+from experiments.study.tuned import Tuned, with_tuned
 from minigpt.errors import InputError
 from tasks import Task
 from tasks.registry import task_class
@@ -30,6 +33,7 @@ class Arm:
 
     name: str
     config: Config
+    fixed: frozenset[str] = frozenset()  # the options that make it what it is: tuning leaves them
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Study:
     scheduler: str | None = None
     """Address of a Dask scheduler: its workers do the runs, one at a time each, in place of --jobs;
     they share this folder and --out, and are of the kind of --device."""
+    tuned: Annotated[tuple[Tuned, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
+    """What was tuned: of use in the arms that have no value of their own."""
     out: Path = Path("runs/study")
     """Folder of all runs and of the report; finished runs in it are not repeated."""
     dry_run: bool = False
@@ -153,7 +159,7 @@ class Study:
         method = values.get("parameterization", "full")
         values.setdefault("sft_learning_rate", rates.get(method))
         values.setdefault("switch_epoch", values["epochs"])  # SFT alone
-        return Arm(name, make_config(**values))
+        return Arm(name, make_config(**values), frozenset(options))
 
     def check(self) -> None:
         """Raise InputError for a plan that makes no sense, before anything runs."""
@@ -192,10 +198,15 @@ class Study:
         """Return the arm's runs, one per seed and fold, each with its folder."""
         folds = [{"folds": self.folds, "fold": k} for k in range(self.folds or 0)] or [{}]
         return [
-            place(replace(arm.config, seed=seed, **fold), self.out)
+            place(self._with_tuned(arm, replace(arm.config, seed=seed, **fold)), self.out)
             for seed in self.seeds
             for fold in folds
         ]
+
+    def _with_tuned(self, arm: Arm, config: Config) -> Config:
+        """Return a run of the arm at the values that were tuned for it, on its fold."""
+        its_own = [one for one in self.tuned if one.folds is None or config.fold in one.folds]
+        return with_tuned(config, its_own, fixed=arm.fixed)
 
     def all_configs(self) -> list[Config]:
         """Return every run of every arm."""

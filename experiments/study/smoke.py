@@ -20,7 +20,7 @@ OPTIONS = {  # fewer arms, where there are many of a kind
     "dpo_hyperparameters": {
         "betas": (0.1,),
         "rate_factors": (1.0, 3.0),
-        "losses": ("ipo", "simpo"),
+        "losses": ("ipo",),
     },
     "data_scale": {"shares": (0.5, 1.0)},
 }

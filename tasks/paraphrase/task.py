@@ -59,7 +59,7 @@ class ParaphraseTask(ClozeTask):
     name = "paraphrase"
     unit = "groups of question pairs"  # that questions tie together, as they are not independent
     metrics = CHOICE_SCORES | {f"{name}_unseen": score for name, score in UNSEEN_SCORES.items()}
-    tuning = {"epochs": 2, "train_examples": 4000, "dev_examples": 4000}
+    tuning = {"train_examples": 4000, "dev_examples": 4000}
     predictions = ("csv", "course")
     template = Template(TEMPLATE)
     labels = ("0", "1")

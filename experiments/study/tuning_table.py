@@ -1,0 +1,85 @@
+"""What the report says of tuning: every run of every search, and what was chosen."""
+
+from collections.abc import Sequence
+
+from experiments.run.tables import Link, Table
+from experiments.study.arms import Study
+from experiments.study.document import Block, Paragraph
+from experiments.study.search import at_edge
+from experiments.study.trials import HELD_OUT_LOSS, Trial
+from experiments.study.tuning import Found
+from tasks import Task
+from tasks.registry import task_class
+
+SHOWN = {"sft_learning_rate": "SFT's rate", "dpo_learning_rate": "DPO's rate", "beta": "beta"}
+HOW = (
+    "Every search has {runs} runs of the first seed over all epochs{fewer}, on data that no result "
+    "is reported on: {data}. The first three values are the default, a third of it and three times "
+    "as much; from there on the grid is extended by the factor while the best value lies at its "
+    "edge, and where it does not, the wider gap beside the best value is halved. SFT's rate is "
+    "searched for each method, then DPO's for each method and loss at the early handoff, which all "
+    "handoffs use, then DPO's beta. SFT's rate and beta are chosen by {headline} after the last "
+    "epoch. The rate of a preference loss is chosen by that loss on held-out pairs: by {headline} "
+    "it would be the one that does least, where {headline} is what SFT itself learns. A run whose "
+    "numbers were no longer finite, or whose loss rose by a quarter on the way, has diverged and "
+    "counts as worst. A value chosen at the edge may not be the best there is."
+)
+
+
+def tuning_blocks(base: Study, found: Sequence[Found]) -> list[Block]:
+    """Return how studies with the options in `base` were tuned, and a row for every run."""
+    task = task_class(base.task)
+    rows, rules = [], set()
+    for one in found:
+        rules.add(len(rows))
+        rows += [_row(one, value, task) for value in sorted(one.trials)]
+    header = [
+        f"{base.task}, {base.model}",
+        *(["where dev is"] if base.folds else []),
+        "option",
+        "value",
+        task.metrics[task.headline].short,
+        "held-out preference loss",
+        "",
+        "run",
+    ]
+    how = _how(base, task, runs=len(found[0].trials))
+    return [Paragraph(how), Table(header, rows, rules=frozenset(rules - {0}))]
+
+
+def _row(found: Found, value: float, task: type[Task]) -> list[str | Link]:
+    search, trial = found.search, found.trials[value]
+    score, loss = (trial.scores.get(name) for name in (task.headline, HELD_OUT_LOSS))
+    return [
+        search.kind,
+        *([f"fold {', '.join(map(str, search.folds))}"] if search.folds else []),
+        SHOWN[search.option],
+        f"{value:.4g}",
+        "" if score is None else task.metrics[task.headline].show(score),
+        "" if loss is None else f"{loss:.4f}",
+        _note(found, value, trial),
+        Link(trial.folder.name, trial.folder / "run.json"),
+    ]
+
+
+def _note(found: Found, value: float, trial: Trial) -> str:
+    notes = [f"diverged: {trial.diverged}"] if trial.diverged else []
+    if value == found.tuned.value:
+        notes.append("chosen, at the edge" if at_edge(found.quality) else "chosen")
+    return "; ".join(notes)
+
+
+def _how(base: Study, task: type[Task], *, runs: int) -> str:
+    fewer = [f"{most:,} {name.replace('_', ' ')}" for name, most in task.tuning.items()]
+    data = (
+        "the folds make three parts, and a value is used where one of its folds is dev, but tuned "
+        "without its part, on the fold after it, the others being trained on"
+        if base.folds
+        else "a fifth of the training split is dev, the rest is trained on"
+    )
+    return HOW.format(
+        runs=runs,
+        fewer=f" (at most {' and '.join(fewer)})" if fewer else "",
+        data=data,
+        headline=task.metrics[task.headline].short,
+    )
