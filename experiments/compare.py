@@ -58,7 +58,7 @@ def run(config: CompareConfig) -> dict[tuple[str, str], dict[str, Difference]]:
             found[arm.name, split] = differences(arms[0], arm, split)
             blocks += _section(arms[0], arm, split, found[arm.name, split])
     task = arms[0].runs[0].task
-    blocks.append(Figures(draw_epochs(arms, task, common_floors(arms), out), NOTE))
+    blocks.append(Figures(draw_epochs(arms, task, common_floors(arms), out), f"Figures: {NOTE}"))
     samples = samples_beside(arms)
     write_text(out / "samples.txt", "\n\n\n".join(samples) + "\n")
     title = f"{', '.join(arm.name for arm in arms[1:])} against {arms[0].name}"

@@ -31,7 +31,7 @@ from experiments.study.document import Block
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
 from experiments.study.listing import Listed, list_commands
-from experiments.study.protocol import protocol_of, write_protocols
+from experiments.study.protocol import protocol_of, write_plan
 from experiments.study.runner import CarryOut, open_workers, run_all
 from experiments.study.search import FIRST
 from experiments.study.tuning import planned_runs, tune
@@ -116,6 +116,8 @@ class ReproduceConfig:
     next time without it, their results are found."""
     dry_run: bool = False
     """Show the plan and an estimate of its time, measured in a moment; do nothing."""
+    records: Path | None = None
+    """Folder of a study or of its record: make its report again, from these files alone."""
 
     def plan(self, task: str) -> Plan:
         """Return what is run of a task."""
@@ -127,6 +129,9 @@ def run(config: ReproduceConfig) -> Path | None:
 
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
+    if config.records is not None:
+        write_report(config.records)
+        return config.records
     check_bounds(vars(config))
     for task in config.tasks:
         check_bounds(vars(config.plan(task)), group=f"{task}.")
@@ -146,10 +151,10 @@ def run(config: ReproduceConfig) -> Path | None:
     with open_workers(config.jobs, config.scheduler) as workers:
         carry_out = partial(run_all, workers=workers)
         studies, tuning = _plan(config, carry_out)
-        write_protocols(config.out, TITLE, [protocol_of(study, config.out) for study in studies])
+        protocols = [protocol_of(study, config.out) for study in studies]
+        write_plan(config.out, TITLE, protocols, tuning)
         carry_out(_runs(studies))
-    write_report(config.out, tuning)
-    print(f"report: {config.out}/report.md and report.html")
+    write_report(config.out)
     return config.out
 
 

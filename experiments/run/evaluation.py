@@ -8,6 +8,7 @@ import torch
 from experiments.run.bootstrap import bootstrap_interval
 from experiments.run.hashed_tensors import load_hashed, save_hashed
 from experiments.run.metrics_log import EVALUATION
+from experiments.run.packed import load_packed
 from experiments.run.seeds import numpy_generator, torch_generator
 from experiments.run.training import autocast
 from minigpt import GPT, get_tokenizer
@@ -17,6 +18,7 @@ from minigpt.parallel import by_first
 from tasks import Evaluation, Metric, Task
 
 GROUPS = "groups"  # the name of the units' groups among the addends of the metrics
+PACKED = ".npz"  # of a record's statistics
 
 
 def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> Evaluation:
@@ -85,12 +87,23 @@ def save_statistics(
     save_hashed(path, tensors, {})
 
 
-def load_statistics(path: Path, task: Task) -> dict[str, Metric]:
-    """Return the metrics that `save_statistics` kept; InputError if the file is not whole.
+def read_addends(path: Path) -> dict[str, np.ndarray]:
+    """Return what `save_statistics` kept, by name; InputError if the file is not whole.
+
+    A record that was made to be kept has a packed file in its stead.
+    """
+    packed = path.with_suffix(PACKED)
+    if packed.exists():
+        return load_packed(packed)
+    return {name: addends.numpy() for name, addends in load_hashed(path).items()}
+
+
+def load_statistics(path: Path, task: Task | type[Task]) -> dict[str, Metric]:
+    """Return the metrics that `save_statistics` kept; errors as for `read_addends`.
 
     Their units are the groups, where there are some.
     """
-    found = {name: addends.numpy() for name, addends in load_hashed(path).items()}
+    found = read_addends(path)
     groups = found.pop(GROUPS, None)
     for name, addends in found.items():
         if name not in task.metrics or addends.ndim != 2 or not np.isfinite(addends).all():

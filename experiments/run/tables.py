@@ -18,7 +18,7 @@ STYLE = """
 .minigpt tr.rule td { border-top: 2px solid rgba(128, 128, 128, 0.6); }
 .minigpt .wide { overflow-x: auto; }
 .minigpt td { white-space: nowrap; }
-.minigpt td.long { white-space: normal; min-width: 16em; }
+.minigpt td.long { white-space: normal; min-width: 13em; }
 .minigpt .holds { color: var(--holds, #0072B2); }
 .minigpt .fails { color: var(--fails, #B34E00); }
 .minigpt .open { color: var(--open, #6b6b6b); }

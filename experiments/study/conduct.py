@@ -3,8 +3,8 @@
 from experiments.study.arms import Study
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
-from experiments.study.protocol import protocol_of, write_protocols
-from experiments.study.results import ArmResult, load_results
+from experiments.study.protocol import protocol_of, write_plan
+from experiments.study.results import ArmResult
 from experiments.study.runner import open_workers, run_all
 
 
@@ -19,9 +19,7 @@ def run_study(study: Study) -> list[ArmResult] | None:
     study.check()
     folder = study.out / f"{study.name}-{study.task}"
     with open_workers(study.jobs, study.scheduler) as workers:
-        write_protocols(folder, study.title, [protocol_of(study, folder)])
+        write_plan(folder, study.title, [protocol_of(study, folder)])
         run_all(study.all_configs(), workers)
-    write_report(folder)
-    print(f"report: {folder}/report.md and report.html")
-    arms = {arm.name: [config.out for config in study.configs(arm)] for arm in study.arms()}
-    return load_results(arms, study.read_task())
+    (results,) = write_report(folder)
+    return results

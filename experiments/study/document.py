@@ -31,7 +31,7 @@ summary {{ cursor: pointer; margin: 0.8rem 0; color: var(--link); }}
 p, li {{ max-width: 50rem; }}
 li {{ margin: 0.35rem 0; }}
 .figures {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
-figure {{ margin: 0; flex: 1 1 22rem; max-width: 44rem; }}
+figure {{ margin: 0; flex: 1 1 min(100%, 26rem); max-width: 44rem; }}
 figure svg {{ width: 100%; height: auto; }}
 figcaption, .note {{ font-size: 0.85rem; opacity: 0.85; }}
 {tables.STYLE}
@@ -77,7 +77,7 @@ class Figures:
     """Pictures beside each other, where there is room, and how all of them are read."""
 
     pictures: Sequence[Picture]
-    note: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _markdown(block: Block, folder: Path) -> str:
             return "\n".join(f"- {inline_markdown(mark)}: {_plain(text)}" for mark, text in items)
         case Figures(pictures, note):
             shown = [f"![{_plain(p.caption)}]({relative(p.path, folder)})" for p in pictures]
-            return "\n\n".join([*shown, _plain(note)])
+            return "\n\n".join([*shown, _plain(note)] if note else shown)
         case Folded(title, blocks):
             inner = "\n\n".join(_markdown(inside, folder) for inside in blocks)
             return f"<details><summary>{escape(title)}</summary>\n\n{inner}\n\n</details>"
@@ -161,7 +161,8 @@ def _html(block: Block, folder: Path) -> str:
                 f"<figure>{p.drawing}<figcaption>{escape(p.caption)}</figcaption></figure>"
                 for p in pictures
             )
-            return f'<div class="figures">{shown}</div>\n<p class="note">{escape(note)}</p>'
+            below = f'\n<p class="note">{escape(note)}</p>' if note else ""
+            return f'<div class="figures">{shown}</div>{below}'
         case Folded(title, blocks):
             inner = "\n".join(_html(inside, folder) for inside in blocks)
             return f"<details><summary>{escape(title)}</summary>\n{inner}\n</details>"

@@ -15,13 +15,12 @@ from experiments.study.results import ArmResult
 from minigpt.palette import COLOURS, GREY, HEAT, luminance, rgb
 from tasks import Score, Task
 
-WIDTH, BELOW, FLOORS_BESIDE = 560, 50, 144  # of a figure; from a panel to the legend; of names
-FLOOR_NAME = 20  # characters
+WIDTH, BELOW, FLOORS_BESIDE = 560, 50, 150  # of a figure; from a panel to the legend; of names
 NOTE = (
-    "Mean over seeds, on dev. By epoch: full lines are full fine-tuning, dashed ones LoRA; markers "
-    "tell the handoff, where arms differ in it, and a large one stands where it took place; bands "
-    "reach from the lowest to the highest seed; floors, dotted, need no learning. In a heat map "
-    "bright is better, whatever the metric."
+    "means over seeds, on dev. By epoch, full lines are full fine-tuning, dashed ones LoRA; "
+    "markers tell the handoff, where arms differ in it, and a large one stands where it took "
+    "place; bands reach from the lowest to the highest seed; floors, dotted, need no learning. In "
+    "a heat map bright is better, whatever the metric."
 )
 
 
@@ -155,8 +154,8 @@ def _floor_lines(frame: Frame, heights: Mapping[str, float], score: Score) -> li
     shapes = []
     for name, place in zip(names, spread(wanted, 16 / frame.height)):
         right, beside = frame.at(x1, y0 + float(place) * (y1 - y0))
-        text = shorten(name, FLOOR_NAME, placeholder="...")
         if y0 < heights[name] < y1:
+            text = shorten(name, 20, placeholder="...")
             _, y = frame.at(x1, heights[name])
             shapes += [
                 svg.line(frame.left, y, right, y, stroke=GREY, stroke_dasharray="2 3"),
@@ -164,6 +163,7 @@ def _floor_lines(frame: Frame, heights: Mapping[str, float], score: Score) -> li
             ]
         else:
             arrow = "↓" if heights[name] <= y0 else "↑"
+            text = shorten(name, 13, placeholder="...")
             text = f"{arrow} {text} {heights[name]:.{min(score.decimals, 2)}f}"
         shapes.append(svg.label(right + 15, beside + 4, text, font_size=11, opacity="0.8"))
     return shapes

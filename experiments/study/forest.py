@@ -69,7 +69,8 @@ def _row(frame: Frame, y: float, case: Case, verdict: Verdict) -> list[str]:
     for interval, width in ((verdict.interval, 1.5), (lead.interval(), 5)):
         ends = [frame.at(_within(bound / case.margin, frame), 0)[0] for bound in interval]
         shapes.append(svg.line(ends[0], middle, ends[1], middle, stroke=colour, stroke_width=width))
-    shapes += _arrows(frame, middle, [bound / case.margin for bound in _widest(case, verdict)])
+    widest = [bound / case.margin for bound in _widest(case, verdict)]
+    shapes += _arrows(frame, middle, widest, colour)
     if (value := lead.value / case.margin) == _within(value, frame):
         fill = "var(--ground)" if verdict.word == "cannot be told" else colour
         looks = {"fill": fill, "stroke": colour, "stroke_width": 2}
@@ -84,17 +85,23 @@ def _within(value: float, frame: Frame) -> float:
     return min(max(value, frame.x[0]), frame.x[1])
 
 
-def _arrows(frame: Frame, y: float, ends: Sequence[float]) -> list[str]:
-    """Return arrows where an interval goes on beyond the picture, each with how far it goes."""
+def _arrows(frame: Frame, y: float, ends: Sequence[float], colour: str) -> list[str]:
+    """Return arrows where an interval lies beyond the picture, each with how far it goes."""
+    (low, high), right = frame.x, frame.left + frame.width
+    told = f"{ends[0]:.0f} to {ends[1]:.0f}"
     shapes = []
-    for end, x, sign in ((ends[0], frame.left, -1), (ends[1], frame.left + frame.width, 1)):
-        if end != _within(end, frame):
-            corners = [(x + 9 * sign, y), (x, y - 6), (x, y + 6)]
-            anchor = {"text_anchor": "end" if sign > 0 else "start", "font_size": 11}
-            shapes += [
-                svg.element("polygon", points=svg.points(corners)),
-                svg.label(x - 4 * sign, y - 5, f"to {end:.0f}", **anchor),
-            ]
+    if ends[0] < low:
+        corners = [(frame.left - 9, y), (frame.left, y - 6), (frame.left, y + 6)]
+        shapes += [
+            svg.element("polygon", points=svg.points(corners), fill=colour),
+            svg.label(frame.left + 4, y - 6, told, font_size=11),
+        ]
+    if ends[1] > high:
+        corners = [(right + 9, y), (right, y - 6), (right, y + 6)]
+        shapes += [
+            svg.element("polygon", points=svg.points(corners), fill=colour),
+            svg.label(right - 4, y - 6, told, text_anchor="end", font_size=11),
+        ]
     return shapes
 
 

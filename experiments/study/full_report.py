@@ -7,8 +7,9 @@ from experiments.run.tables import Table
 from experiments.study.answer import answer_blocks
 from experiments.study.claims import PAPER
 from experiments.study.document import Block, Heading, Paragraph, write_document
+from experiments.study.figures import NOTE
 from experiments.study.judging import cases_of, verdicts_on
-from experiments.study.protocol import read_protocols
+from experiments.study.protocol import read_plan
 from experiments.study.report import study_blocks
 from experiments.study.results import ArmResult, load_results
 from tasks.registry import task_class
@@ -29,13 +30,13 @@ CLAIMS = (
 )
 
 
-def write_report(folder: Path, tuning: Sequence[Block] = ()) -> None:
+def write_report(folder: Path) -> list[list[ArmResult]]:
     """Write report.md and report.html of the study whose study.json lies in the folder.
 
-    Its runs must be done; `tuning` says how their learning rates were found. Raises InputError for
-    records that are damaged or not there.
+    Its runs must be done. Return the arms of each experiment. Raises InputError for records that
+    are damaged or not there.
     """
-    title, protocols = read_protocols(folder)
+    title, protocols, tuning = read_plan(folder)
     studies = []
     for protocol in protocols:
         task = task_class(protocol.task)
@@ -51,16 +52,19 @@ def write_report(folder: Path, tuning: Sequence[Block] = ()) -> None:
         Heading("How to read this"),
         Paragraph(SCORES),
         Paragraph(CLAIMS),
+        Paragraph(f"Figures: {NOTE}"),
     ]
     for (protocol, task, results, _), pairs in zip(studies, judged):
         blocks += study_blocks(protocol, results, task, pairs, folder)
-    if tuning:
-        blocks += [Heading("Learning rates"), *tuning]
     blocks += [
+        Heading("Learning rates"),
+        *(tuning or [Paragraph("Not tuned here: the defaults of `experiments.handoff`.")]),
         Heading("Where this was run"),
         machines_table([result for _, _, results, _ in studies for result in results]),
     ]
     write_document(folder, title, blocks)
+    print(f"report: {folder}/report.md and report.html")
+    return [results for _, _, results, _ in studies]
 
 
 def machines_table(results: Sequence[ArmResult]) -> Table:

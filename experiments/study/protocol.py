@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.run.record import read_hashed, write_record
-from experiments.run.tables import relative
+from experiments.run.tables import Link, Table, relative
 from experiments.study.arms import Study
 from experiments.study.claims import Claim
+from experiments.study.document import Block, Paragraph
 from minigpt.errors import InputError
 from minigpt.files import make_folder, reading
 
@@ -59,21 +60,53 @@ def protocol_of(study: Study, folder: Path) -> Protocol:
     )
 
 
-def write_protocols(folder: Path, title: str, protocols: Sequence[Protocol], **more) -> None:
-    """Write study.json, under a SHA-256 of its own."""
-    values = {"title": title, "studies": [asdict(protocol) for protocol in protocols], **more}
+def write_plan(
+    folder: Path, title: str, protocols: Sequence[Protocol], tuning: Sequence[Block] = ()
+) -> None:
+    """Write study.json, under a SHA-256 of its own; `tuning` says how learning rates were found."""
+    values = {
+        "title": title,
+        "studies": [asdict(protocol) for protocol in protocols],
+        "tuning": [_as_json(block, folder) for block in tuning],
+    }
     write_record(make_folder(folder) / FILE, values)
 
 
-def read_protocols(folder: Path) -> tuple[str, list[Protocol]]:
-    """Return a study's title and what it compares; InputError where study.json is damaged."""
+def read_plan(folder: Path) -> tuple[str, list[Protocol], list[Block]]:
+    """Return a study's title, what it compares and how it was tuned.
+
+    Raises InputError where there is no study.json or it was changed.
+    """
     path = folder / FILE
     if not path.is_file():
         raise InputError(f"there is no study in {folder}; expected a folder with a {FILE}")
     with reading(path, "the plan of a study"):
         values = read_hashed(path)
-        studies = [
+        protocols = [
             Protocol(**{**study, "claims": [Claim(**claim) for claim in study["claims"]]})
             for study in values["studies"]
         ]
-        return values["title"], studies
+        return values["title"], protocols, [_from_json(one, folder) for one in values["tuning"]]
+
+
+def _as_json(block: Paragraph | Table, folder: Path) -> dict:
+    if isinstance(block, Paragraph):
+        return asdict(block)
+    rows = [
+        [
+            [cell.text, relative(cell.target, folder)] if isinstance(cell, Link) else cell
+            for cell in row
+        ]
+        for row in block.rows
+    ]
+    return {"header": [*block.header], "rows": rows, "rules": sorted(block.rules)}
+
+
+def _from_json(values: dict, folder: Path) -> Paragraph | Table:
+    if "text" in values:
+        return Paragraph(**values)
+    rows = [
+        [cell if isinstance(cell, str) else Link(cell[0], folder / cell[1]) for cell in row]
+        for row in values["rows"]
+    ]
+    return Table(values["header"], rows, frozenset(values["rules"]))

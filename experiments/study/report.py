@@ -9,7 +9,7 @@ from experiments.run.display import show_floor
 from experiments.run.tables import Link, Mark, Table
 from experiments.study.claims import SECONDS
 from experiments.study.document import Block, Figures, Folded, Heading, Paragraph
-from experiments.study.figures import NOTE, draw_epochs, draw_heat_map
+from experiments.study.figures import draw_epochs, draw_heat_map
 from experiments.study.forest import TONES, Judged
 from experiments.study.handoff_table import handoff_blocks
 from experiments.study.pair_table import pair_blocks
@@ -37,7 +37,7 @@ def study_blocks(
     return [
         Heading(protocol.heading),
         Paragraph(protocol.question),
-        Figures(pictures, NOTE),
+        Figures(pictures),
         *([claims_table(judged)] if judged else []),
         Folded("Every arm: scores, floors, costs, and its runs", [arms_table(results, task)]),
         *handoff_blocks(results, task),

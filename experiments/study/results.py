@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ class Run:
 
     folder: Path
     task: Task | type[Task]
+    # What was read of the statistics, by split and epoch.
+    read: dict[tuple[str, int], dict[str, Metric]] = field(default_factory=dict, compare=False)
 
     @property
     def parts(self) -> Sequence["Run"]:
@@ -69,6 +71,8 @@ class Run:
 
         Raises InputError unless they make the `scores` that the run tells of.
         """
+        if (split, epoch) in self.read:
+            return self.read[split, epoch]
         path = statistics_path(self.folder, split, epoch)
         metrics = load_statistics(path, self.task)
         for name, score in scores.items():
@@ -77,6 +81,7 @@ class Run:
                     f"{path} does not make the {name} that the log of its run tells of; expected "
                     "the files of one run, remove its folder and run it again"
                 )
+        self.read[split, epoch] = metrics
         return metrics
 
 

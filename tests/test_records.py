@@ -1,0 +1,158 @@
+"""A study's record: small, without data, and enough to make the report again, byte for byte."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import handoff, publish, reproduce
+from experiments.run.evaluation import load_statistics
+from experiments.run.packed import load_packed, narrowest, save_packed
+from experiments.run.record import read_record
+from experiments.run.source import options_of
+from experiments.run.tables import Link, Table
+from experiments.study.claims import Claim
+from experiments.study.document import Paragraph
+from experiments.study.full_report import write_report
+from experiments.study.protocol import Protocol, read_plan, write_plan
+from minigpt import download
+from minigpt.errors import InputError
+from tasks import Task
+from tasks.paraphrase.task import ParaphraseTask
+
+ROOT = Path(__file__).parent.parent
+REPORTS = ("report.md", "report.html")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file that a report consists of."""
+    paths = [folder / name for name in REPORTS] + sorted(folder.rglob("*.svg"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def study(lora_run, tmp_path_factory) -> Path:
+    """Two arms of one seed each, SFT then DPO, a primary claim and one that is not."""
+    folder = tmp_path_factory.mktemp("study")
+    config = options_of(lora_run)
+    shutil.copytree(lora_run, folder / "runs" / "zero")
+    handoff.run(replace(config, seed=1, out=folder / "runs" / "one", keep="nothing"))
+    claims = [
+        Claim("one is better than zero", "better", "one", "zero", "accuracy", "more", primary=True),
+        Claim("one does as zero", "the same", "one", "zero", "macro_f1", "same"),
+    ]
+    arms = {"zero": ["runs/zero"], "one": ["runs/one"]}
+    cells = [[0.1, 1e-4, "zero"], [0.3, 1e-4, "one"]]
+    protocol = Protocol("pair", "A pair", "Which?", "paraphrase", "tiny", arms, claims, cells)
+    shutil.copytree(lora_run, folder / "runs" / "tried")
+    link = Link("tried", folder / "runs" / "tried" / "run.json")
+    tuning = [Paragraph("One rate was tried."), Table(["rate", "run"], [["0.05", link]])]
+    write_plan(folder, "A small study", [protocol], tuning)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(study, tmp_path_factory) -> Path:
+    return publish.run(publish.PublishConfig(study, tmp_path_factory.mktemp("record") / "small"))
+
+
+@pytest.mark.slow
+def test_a_record_makes_its_report_byte_for_byte_without_data_models_or_network(
+    study, record, tmp_path, monkeypatch
+):
+    """The one made here, and every one that is committed."""
+    monkeypatch.setattr(Task, "examples", lambda *_: pytest.fail("it reads data"))
+    monkeypatch.setattr(ParaphraseTask, "__init__", lambda *_, **__: pytest.fail("it reads data"))
+    monkeypatch.setattr(download, "_download", lambda *_: pytest.fail("it fetches"))
+    assert contents(record) == contents(study)
+    committed = [path.parent for path in sorted((ROOT / "records").glob("*/study.json"))]
+    for number, folder in enumerate([record, *committed]):
+        made = contents(folder)
+        again = tmp_path / f"elsewhere-{number}"
+        shutil.copytree(folder, again)
+        for name in made:
+            (again / name).unlink()
+        monkeypatch.chdir(again)
+        reproduce.main(["--records", "."])
+        assert contents(again) == made, folder
+
+
+@pytest.mark.slow
+def test_a_record_has_no_text_of_the_data_and_no_weights(study, record):
+    config = options_of(study / "runs" / "zero")
+    task = ParaphraseTask(config.data)
+    texts = {text for split in ("train", "dev") for row in task.contents(split) for text in row[:2]}
+    files = [path for path in record.rglob("*") if path.is_file()]
+    written = "\n".join(path.read_text() for path in files if path.suffix != ".npz")
+    assert len(texts) > 20 and not [text for text in texts if len(text) > 8 and text in written]
+    assert {path.suffix for path in files} == {".json", ".jsonl", ".npz", ".svg", ".md", ".html"}
+    kept, whole = (read_record(place / "runs" / "one" / "run.json") for place in (record, study))
+    assert kept["log_of_run"] == whole["log"] != kept["log"]
+    assert {**kept["best"]["scores"]} == whole["best"]["scores"]
+    assert "[tried](runs/tried/run.json)" in (record / "report.md").read_text()
+    assert sorted(path.name for path in (record / "runs" / "tried").iterdir()) == [
+        "metrics.jsonl",
+        "run.json",
+    ]
+    for path in (record / "runs" / "one" / "evaluations").iterdir():
+        here = load_statistics(path.with_suffix(".safetensors"), ParaphraseTask)
+        there = load_statistics(
+            study / "runs" / "one" / "evaluations" / f"{path.stem}.safetensors", ParaphraseTask
+        )
+        for name, metric in there.items():
+            assert np.array_equal(here[name].statistics, metric.statistics)
+
+
+@pytest.mark.slow
+def test_what_was_changed_is_refused(record, study, tmp_path):
+    with pytest.raises(InputError, match="small is not empty; expected a new folder"):
+        publish.run(publish.PublishConfig(study, record))
+    for name, old, new, sentence in (
+        ("study.json", '"more"', '"same"', "study.json was changed"),
+        ("runs/one/run.json", '"finished"', '"running"', "run.json is damaged"),
+        ("runs/one/metrics.jsonl", '"value": 0', '"value": 1', "metrics.jsonl was changed"),
+    ):
+        broken = tmp_path / name.replace("/", "-")
+        shutil.copytree(record, broken)
+        text = (broken / name).read_text()
+        assert old in text
+        (broken / name).write_text(text.replace(old, new, 1))
+        with pytest.raises(InputError, match=sentence):
+            write_report(broken)
+    shutil.copytree(record, tmp_path / "cut")
+    packed = min((tmp_path / "cut" / "runs" / "one" / "evaluations").iterdir())
+    packed.write_bytes(packed.read_bytes()[:-30])
+    with pytest.raises(InputError, match="it is not arrays as NumPy keeps them"):
+        write_report(tmp_path / "cut")
+    with pytest.raises(InputError, match="there is no study in"):
+        read_plan(tmp_path)
+
+
+def test_packed_arrays_come_back_exactly_in_little_room(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "flags": rng.integers(0, 2, (50, 2)).astype(bool),
+        "counts": rng.integers(0, 300, (50, 3)),
+        "signed": rng.integers(-5, 5, (50, 1)),
+        "single": rng.normal(size=(50, 2)).astype(np.float32).astype(float),
+        "double": rng.normal(size=(50, 2)),
+        "not numbers": np.array([[np.nan, np.inf]]),
+    }
+    save_packed(tmp_path / "a.npz", arrays)
+    save_packed(tmp_path / "b.npz", arrays)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    back = load_packed(tmp_path / "a.npz")
+    assert {name: array.dtype for name, array in back.items()} == {
+        "flags": bool,
+        "counts": np.int16,
+        "signed": np.int16,
+        "single": np.float32,
+        "double": np.float64,
+        "not numbers": np.float64,
+    }
+    for name, array in arrays.items():
+        assert np.array_equal(back[name], array, equal_nan=name == "not numbers")
+    assert narrowest(np.array([0, 255])).dtype == np.uint8
