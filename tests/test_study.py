@@ -34,6 +34,14 @@ def comparison(model: Path, out: Path, **options) -> ParameterizationStudy:
     )
 
 
+def assert_links_lead_somewhere(folder: Path, text: str, page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert f'id="{target[1:]}"' in page and f'href="{target}"' in page
+        else:
+            assert (folder / target).is_file(), target
+
+
 def scores(report: str) -> list[str]:
     """The lines of a report that time and memory do not touch, cut after the scores."""
     lines = [line for line in report.splitlines() if "s/epoch" not in line.split("|")[1:4]]
@@ -56,8 +64,7 @@ def test_a_comparison_reports_every_arm_and_claim(model, tmp_path):
     assert "Feng and Yang" in text and "arxiv.org/abs/2603.20100" in page
     for floor in ("random sonnet", "random lines", "nearest sonnet", "prompt only", "gold"):
         assert floor in text
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert (tmp_path / "parameterization-sonnet" / target).is_file(), target
+    assert_links_lead_somewhere(tmp_path / "parameterization-sonnet", text, page)
     assert "<svg" in page and "http" not in page
     assert not list(tmp_path.glob("runs/*/best")), "weights of finished runs are dropped"
 
@@ -281,6 +288,5 @@ def test_smoke(tmp_path, model):
     ):
         assert title in text and title.replace("'", "&#x27;") in page
     assert page.count("<svg") == text.count(".svg)") == 21
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert (out / target).is_file(), target
+    assert_links_lead_somewhere(out, text, page)
     assert "nan" not in text
