@@ -12,13 +12,13 @@ from typing import Literal
 STYLE = """
 .minigpt table { border-collapse: collapse; font-size: 0.85em; margin: 0.6em 0;
   font-variant-numeric: tabular-nums; }
-.minigpt th, .minigpt td { text-align: left; padding: 0.25em 0.8em; vertical-align: top;
+.minigpt th, .minigpt td { text-align: left; padding: 0.25em 0.6em; vertical-align: top;
   border-bottom: 1px solid rgba(128, 128, 128, 0.35); }
 .minigpt th { border-bottom-color: rgba(128, 128, 128, 0.9); }
 .minigpt tr.rule td { border-top: 2px solid rgba(128, 128, 128, 0.6); }
 .minigpt .wide { overflow-x: auto; }
 .minigpt td { white-space: nowrap; }
-.minigpt td.long { white-space: normal; min-width: 13em; }
+.minigpt td.long { white-space: normal; min-width: 12em; }
 .minigpt .holds { color: var(--holds, #0072B2); }
 .minigpt .fails { color: var(--fails, #B34E00); }
 .minigpt .open { color: var(--open, #6b6b6b); }

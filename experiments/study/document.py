@@ -30,7 +30,7 @@ a {{ color: var(--link); }}
 summary {{ cursor: pointer; margin: 0.8rem 0; color: var(--link); }}
 p, li {{ max-width: 50rem; }}
 li {{ margin: 0.35rem 0; }}
-.figures {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+.figures {{ display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; }}
 figure {{ margin: 0; flex: 1 1 min(100%, 26rem); max-width: 44rem; }}
 figure svg {{ width: 100%; height: auto; }}
 figcaption, .note {{ font-size: 0.85rem; opacity: 0.85; }}
@@ -39,8 +39,10 @@ figcaption, .note {{ font-size: 0.85rem; opacity: 0.85; }}
   @page {{ size: A4 landscape; margin: 12mm; }}
   body {{ max-width: none; margin: 0; font-size: 10pt; }}
   details::details-content {{ content-visibility: visible; block-size: auto; }}
+  figure {{ max-width: 110mm; }}
   figure, li, tr {{ break-inside: avoid; }}
-  h2, h3, summary {{ break-after: avoid; }}
+  h1 {{ margin-top: 0; }}
+  h2, h3, summary, h2 + p {{ break-after: avoid; }}
 }}
 """
 

@@ -94,13 +94,13 @@ def _arrows(frame: Frame, y: float, ends: Sequence[float], colour: str) -> list[
         corners = [(frame.left - 9, y), (frame.left, y - 6), (frame.left, y + 6)]
         shapes += [
             svg.element("polygon", points=svg.points(corners), fill=colour),
-            svg.label(frame.left + 4, y - 6, told, font_size=11),
+            svg.label(frame.left + 6, y + 4, told, font_size=11),
         ]
     if ends[1] > high:
         corners = [(right + 9, y), (right, y - 6), (right, y + 6)]
         shapes += [
             svg.element("polygon", points=svg.points(corners), fill=colour),
-            svg.label(right - 4, y - 6, told, text_anchor="end", font_size=11),
+            svg.label(right - 6, y + 4, told, text_anchor="end", font_size=11),
         ]
     return shapes
 

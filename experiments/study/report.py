@@ -40,6 +40,7 @@ def study_blocks(
         Figures(pictures),
         *([claims_table(judged)] if judged else []),
         Folded("Every arm: scores, floors, costs, and its runs", [arms_table(results, task)]),
+        *test_blocks(results, task),
         *handoff_blocks(results, task),
         *([Folded("The preference pairs", pairs)] if pairs else []),
     ]
@@ -103,6 +104,26 @@ def arms_table(results: Sequence[ArmResult], task: type[Task]) -> Table:
     headings = [score.short for score in shown.values()]
     header = ["arm", *headings, "trained parameters", "s/epoch", "peak MiB", "runs, by seed"]
     return Table(header, rows, rules=frozenset({arms}))
+
+
+def test_blocks(results: Sequence[ArmResult], task: type[Task]) -> list[Block]:
+    """Return a row per arm with its scores on test; nothing where a run has none."""
+    recorded = set.intersection(*(set(run.on_test) for each in results for run in each.runs))
+    shown = {name: score for name, score in task.metrics.items() if name in recorded}
+    if not shown:
+        return []
+    rows = [
+        [
+            result.name,
+            *(
+                _show_arm([run.on_test[name] for run in result.runs], score)
+                for name, score in shown.items()
+            ),
+        ]
+        for result in results
+    ]
+    table = Table(["arm", *(score.short for score in shown.values())], rows)
+    return [Folded("On test: every run once, after the epoch that was best on dev", [table])]
 
 
 def _show_arm(metrics: Sequence[Metric], score: Score) -> str:

@@ -61,6 +61,13 @@ class Run:
         costs = {SECONDS: time, MEMORY: memory}
         return {**self.metrics_after(self.epochs[-1]["epoch"]), **costs}
 
+    @cached_property
+    def on_test(self) -> dict[str, Metric]:
+        """Every metric on test after the epoch that is best on dev; none without right answers."""
+        if not (test := self.record.get("test")):
+            return {}
+        return self.metrics_on("test", self.record["best"]["epoch"], test["scores"])
+
     def metrics_after(self, epoch: int) -> dict[str, Metric]:
         """Return every metric on dev after an epoch that was evaluated, with its addends."""
         record = next(record for record in self.epochs if record["epoch"] == epoch)
