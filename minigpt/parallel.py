@@ -6,6 +6,7 @@ A process by itself is a team of one, for which nothing here costs or changes an
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -119,9 +120,11 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # Such as "[/pytorch/gloo/pair.cc:537] Read error: Connection reset by peer. This may be..."
+        reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).split(". ")[0]
         raise ProcessLost(
             "another process of this run has ended or does not answer, so this one ends too "
-            f"({shown(str(error).splitlines()[0], 160)})"
+            f"({shown(reason)})"
         ) from error
 
 

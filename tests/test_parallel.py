@@ -195,6 +195,7 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(model, patch, tmp_
     told = [line for line in (tmp_path / "stderr").read_text().splitlines() if "--resume" in line]
     assert len(told) == 1
     assert told[0].startswith(("error: another process of this run has ended", "interrupted; "))
+    assert "pair.cc" not in told[0]
     assert "Traceback" not in (tmp_path / "stderr").read_text().split(told[0])[0]
     team.run_all([[*long, "--resume"]])
     whole = [*handoff("resumed", model, tmp_path / "whole"), *long[-4:]]
