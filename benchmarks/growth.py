@@ -1,46 +1,34 @@
-"""How our step's time and memory grow: with sequence length, batch, data set and model.
+"""How our step's time and memory grow: with sequence length, batch, data set, processes and model.
 
-    python -m benchmarks.growth
+    python -m benchmarks.growth                                       a few minutes
+    python -m benchmarks.growth --minutes 60 --models 2x32 2x128 4x256 6x512 \
+        gpt2 gpt2-medium gpt2-large                                   2M to 774M parameters
 
 Each point is a process of its own that makes up its model and its tokens, trains a few steps of
-SFT with all weights and two scored tokens a sequence, and reports median time and peak memory.
+SFT with all weights and two scored tokens a sequence, and reports median time and peak memory. What
+would take longer than the time that is left is left out. A power law is fitted to each curve and
+drawn beside the points, and what the paper's run takes is projected.
 """
 
 import json
 import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Literal
 
-import numpy as np
 import torch
 
 from benchmarks.data import shape
-from benchmarks.job import WARM_UP, measured
-from benchmarks.ours import train_steps
+from benchmarks.growth_point import Point
+from benchmarks.growth_report import conclude, conclusion_tables, growth_table
+from benchmarks.job import measured
+from benchmarks.least_work import trained_numbers
 from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
-from experiments.run.display import align
 from experiments.run.environment import environment
-from experiments.run.memory import keep_freed_memory, peak_memory_mib
-from minigpt import GPT, accelerate
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
-from objectives import SFT
-from objectives.sequences import length_buckets, sequence_batch, tokenise
-
-COMPLETION = 2  # tokens
-
-
-@dataclass(frozen=True)
-class Point:
-    """One measurement: what is trained on what."""
-
-    model: str
-    length: int  # tokens of a sequence
-    batch: int  # sequences of a step
-    examples: int  # sequences of the data set
 
 
 @dataclass(frozen=True)
@@ -49,14 +37,18 @@ class Config:
 
     model: str = "verse"
     """Shape of the random model where it is not what grows: a preset, or 6x256."""
-    models: tuple[str, ...] = ("2x128", "4x256", "6x512", "gpt2")
-    """Shapes that the model grows through."""
+    models: tuple[str, ...] = ("2x32", "2x128", "4x256", "6x512", "gpt2")
+    """Shapes that the model grows through, the smallest first."""
     lengths: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Tokens of a sequence."""
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     """Sequences of a step."""
     examples: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Sequences of the tokenised data set."""
+    processes: tuple[int, ...] = (1, 2)
+    """Processes that share a step, and the machine's cores or GPUs."""
+    minutes: float = 8.0
+    """Time for all points; a curve ends where its next point would not fit."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass over fp32 weights."""
     steps: int = 7
@@ -64,32 +56,70 @@ class Config:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the steps run."""
     out: Path = Path("runs/growth.json")
-    """File that gets all measurements."""
+    """File that gets all measurements; the figure stands beside it."""
 
 
 def run(config: Config) -> dict:
-    """Measure and print; returns what the file holds. InputError for options without sense."""
+    """Measure, draw and print; returns what the file holds. InputError for bad options."""
     curves = _curves(config)
     make_folder(config.out.parent)
+    deadline = time.monotonic() + 60 * config.minutes
     found = {
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "environment": environment(),
         "curves": {},
+        "left_out": {},
     }
-    for quantity, points in curves.items():
-        rows = [asdict(point) | _measure(point, config) for point in points]
+    for n, (quantity, points) in enumerate(curves.items()):
+        share = (deadline - time.monotonic()) / (len(curves) - n)
+        rows = _measure_curve(quantity, points, config, share)
         if quantity == "examples":
             _add_bytes_per_token(rows)
         found["curves"][quantity] = rows
+        found["left_out"][quantity] = [asdict(point)[quantity] for point in points[len(rows) :]]
         write_text(config.out, json.dumps(found, indent=1) + "\n")
-        print("\n".join(_table(quantity, rows)), "\n", flush=True)
+        print("\n".join(growth_table(quantity, rows)), "\n", flush=True)
+    found |= conclude(found["curves"], config.out.with_suffix(".png"))
+    write_text(config.out, json.dumps(found, indent=1) + "\n")
+    print("\n".join(conclusion_tables(found)))
     return found
+
+
+def _measure_curve(
+    quantity: str, points: list[Point], config: Config, seconds: float
+) -> list[dict]:
+    """Return the rows of the points, smallest first, as far as they fit into the time.
+
+    The first is always measured. Each next one is taken to need more time as its size is larger.
+    """
+    rows: list[dict] = []
+    deadline, took = time.monotonic() + seconds, 0.0
+    for before, point in zip([points[0], *points], points):
+        begun = time.monotonic()
+        larger = max(1.0, _size(point, quantity) / _size(before, quantity))
+        if rows and begun + took * larger > deadline:
+            break
+        rows.append(asdict(point) | _measure(point, config))
+        took = time.monotonic() - begun
+    return rows
+
+
+def _size(point: Point, quantity: str) -> float:
+    if quantity == "model":
+        return trained_numbers(shape(point.model), None)
+    return 1 if quantity == "processes" else asdict(point)[quantity]
 
 
 def _curves(config: Config) -> dict[str, list[Point]]:
     """The points of each curve: one quantity grows, the others stay as they are."""
     check_bounds(vars(config))
-    grow = {"length": config.lengths, "batch": config.batches, "examples": config.examples}
+    grow = {
+        "length": config.lengths,
+        "batch": config.batches,
+        "examples": config.examples,
+        "processes": config.processes,
+        "model": config.models,
+    }
     for name, values in grow.items():
         if not values:
             raise InputError(f"there are no values of {name}; expected one or more")
@@ -101,53 +131,28 @@ def _curves(config: Config) -> dict[str, list[Point]]:
             )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
+    if config.device == "cuda" and max(config.processes) > torch.cuda.device_count():
+        raise InputError(
+            f"--processes has {max(config.processes)}; expected at most the "
+            f"{torch.cuda.device_count()} GPUs that there are"
+        )
     middle = Point(config.model, length=50, batch=8, examples=1_000)
     return {
         quantity: [replace(middle, **{quantity: value}) for value in values]
-        for quantity, values in {**grow, "model": config.models}.items()
+        for quantity, values in grow.items()
     }
 
 
 def _measure(point: Point, config: Config) -> dict:
     settings = {"precision": config.precision, "device": config.device, "steps": config.steps}
-    arguments = [json.dumps(asdict(point)), json.dumps(settings)]
+    threads = max(1, torch.get_num_threads() // point.processes)
+    arguments = [json.dumps(asdict(point)), json.dumps(settings), str(threads)]
+    together = ["-m", "torch.distributed.run", "--nproc-per-node", str(point.processes)]
+    start = [sys.executable, *(together if point.processes > 1 else [])]
     try:
-        return measured([sys.executable, "-m", "benchmarks.growth", "--point", *arguments])
+        return measured([*start, "-m", "benchmarks.growth_point", *arguments])
     except RuntimeError as error:
         raise InputError(f"{point} cannot be measured: {error}") from error
-
-
-@dataclass(frozen=True)
-class RandomTokens:
-    """In a tokenizer's place: a "text" is a number, and that many tokens are drawn for it."""
-
-    vocab_size: int
-    draw: np.random.Generator
-
-    def encode(self, length: int) -> list[int]:
-        return self.draw.integers(0, self.vocab_size, length).tolist()
-
-
-def train_point(point: Point, *, precision: str, device: str, steps: int) -> dict:
-    """Median seconds of a step, parameters, and peak memory of this process."""
-    draw = np.random.default_rng(0)
-    model = GPT(shape(point.model), generator=torch.Generator().manual_seed(0)).to(device)
-    accelerate(model)
-    lengths = (point.length - COMPLETION, COMPLETION)
-    sequences = tokenise(
-        (lengths for _ in range(point.examples)),
-        RandomTokens(model.config.vocab_size, draw),
-        n_positions=model.config.n_positions,
-        end_of_text=False,
-    )
-    indices = length_buckets(sequences.lengths, point.batch, draw)
-    batches = [sequence_batch(sequences, indices[i % len(indices)]) for i in range(WARM_UP + steps)]
-    found = train_steps(model, batches, SFT(), precision=precision, device=device)
-    return {
-        "seconds": median(found["seconds"]),
-        "peak_memory_mib": peak_memory_mib(device),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
 
 
 def _add_bytes_per_token(rows: list[dict]) -> None:
@@ -159,33 +164,10 @@ def _add_bytes_per_token(rows: list[dict]) -> None:
         row["bytes_per_token"] = memory * 2**20 / tokens
 
 
-def _table(quantity: str, rows: list[dict]) -> list[str]:
-    headings = [quantity, "s a step", "peak MiB", "parameters"]
-    cells = [
-        [
-            f"{row[quantity]:,}" if quantity != "model" else row[quantity],
-            f"{row['seconds']:.4g}",
-            f"{row['peak_memory_mib']:,.0f}",
-            f"{row['parameters']:,}",
-        ]
-        for row in rows
-    ]
-    if quantity == "examples":
-        headings.append("bytes a token more")
-        for line, row in zip(cells, rows):
-            line.append(f"{row['bytes_per_token']:.2f}" if "bytes_per_token" in row else "-")
-    return align([headings, *cells])
-
-
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     command_line(Config, run, argv)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--point"]:
-        keep_freed_memory()  # as every command of ours does
-        point, settings = map(json.loads, sys.argv[2:4])
-        print(json.dumps(train_point(Point(**point), **settings)))
-    else:
-        main()
+    main()

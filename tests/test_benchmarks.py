@@ -5,7 +5,6 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -268,36 +267,6 @@ def test_a_model_by_its_shape():
     assert shape("6x256") == GPTConfig(n_layer=6, n_head=4, n_embd=256)
     with pytest.raises(InputError, match="n_layer is 0"):
         shape("0x64")
-
-
-def test_growth_measures_one_quantity_at_a_time(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        growth,
-        "_measure",
-        lambda point, config: growth.train_point(
-            point, precision=config.precision, device=config.device, steps=config.steps
-        ),
-    )
-    config = growth.Config(
-        model=TINY,
-        models=(TINY,),
-        lengths=(4, 8),
-        batches=(1, 2),
-        examples=(4, 8),
-        steps=1,
-        out=tmp_path / "growth.json",
-    )
-    curves = growth.run(config)["curves"]
-    assert {name: len(rows) for name, rows in curves.items()} == {
-        "length": 2,
-        "batch": 2,
-        "examples": 2,
-        "model": 1,
-    }
-    assert [(row["length"], row["batch"]) for row in curves["batch"]] == [(50, 1), (50, 2)]
-    assert np.isfinite(curves["examples"][1]["bytes_per_token"])
-    assert "bytes a token more" in capsys.readouterr().out
-    assert json.loads((tmp_path / "growth.json").read_text())["curves"] == curves
 
 
 def test_the_library_does_without_the_benchmarks():

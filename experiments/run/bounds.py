@@ -101,6 +101,7 @@ BOUNDS = {
     "lengths": Bounds(3, 1_000_000_000),  # a token to read, and two to score
     "batches": COUNT,
     "examples": COUNT,
+    "processes": Bounds(1, 1_000),
     "minutes": MINUTES,
     "pretrain_minutes": MINUTES,
 }
