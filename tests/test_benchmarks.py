@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import growth, ours, run
+from benchmarks import growth, hosts, ours, run
 from benchmarks.data import LONGEST, SHORTEST, paraphrases, shape, sonnets, write_inputs
 from benchmarks.job import Job, time_each
 from benchmarks.least_work import (
@@ -235,6 +235,35 @@ def test_tables():
     assert lora_table(rows[1:]) == []
 
 
+def test_hosts_stand_side_by_side_with_their_ceilings(tmp_path, capsys):
+    def record(name, fp32, *measurements):
+        ceilings = {"flops": {"fp32": fp32, "bf16": 9e11}, "bandwidth": 4e10}
+        least = [{"row": "sft/full/sonnets", "precision": "fp32", "seconds": 0.5}]
+        text = json.dumps({"measurements": measurements, "ceilings": ceilings, "floors": least})
+        (tmp_path / f"{name}.json").write_text(text)
+        return f"{name}={tmp_path / f'{name}.json'}"
+
+    ours = measurement("sft/full/sonnets", "ours", 1.0)
+    fast = record("fast", 4.1e11, ours, measurement("sft/full/sonnets", "peers", 4.0))
+    slow = record("slow", 2e11, ours)
+    hosts.main([fast, slow])
+    assert capsys.readouterr().out.splitlines() == [
+        "|  | fast, fp32 | fast, bf16 | slow, fp32 | slow, bf16 |",
+        "| --- | --- | --- | --- | --- |",
+        "| ceiling, GFLOP/s | 410 | 900 | 200 | 900 |",
+        "| ceiling, GB/s | 40 | 40 | 40 | 40 |",
+        "| sft/full/sonnets | 4.00 (2.00) | - | - (2.00) | - |",
+    ]
+    with pytest.raises(InputError, match="fast has sft/full/sonnets fp32 in two records"):
+        hosts.read_host(f"{fast},{tmp_path / 'slow.json'}")
+
+
+def test_the_recorded_host_is_read():
+    path = ROOT / "records" / "speed" / "paraphrase.json"
+    host = hosts.read_host(f"EPYC={path}")
+    assert len(host.rows) == 20 and host.ceilings["fp32"] == pytest.approx(4.12e11, rel=1e-2)
+
+
 def test_each_value_is_timed():
     seconds, values = zip(*time_each(iter("abc"), "cpu"))
     assert values == ("a", "b", "c") and min(seconds) >= 0
@@ -249,6 +278,9 @@ def test_each_value_is_timed():
         (run, ["--model", "6x100", "--rows", "generate/*", "--rounds", "0"], "--rounds is 0"),
         (run, ["--precision"], "--precision is empty"),
         (run, ["--against", "nowhere"], "--against is 'nowhere', which git does not know here"),
+        (hosts, [], "there are no hosts; expected NAME=FILE"),
+        (hosts, ["EPYC"], "there is a host 'EPYC'; expected NAME=FILE"),
+        (hosts, ["EPYC=nowhere.json"], "nowhere.json cannot be read"),
         (growth, ["--lengths", "2"], "--lengths is 2; expected at least 3"),
         (growth, ["--lengths", "400"], "expected at most 257 for verse"),
         (growth, ["--batches"], "there are no values of batch"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.gpu_parts.goals import GOALS, Found, step_rows
+from benchmarks.gpu_parts.goals import GOALS, STEP, Found, step_rows
 
 NO_GPU = (
     "**This ran on a CPU, on tiny models, to show that the command works. Its numbers say nothing "
@@ -21,7 +21,7 @@ def page(found: Found, device: str) -> str:
     if rows := step_rows(found):
         lines += ["## Steps", "", *_rows_table(rows)]
     for name, record in found.items():
-        if record["rows"] and record["rows"][0] not in rows:
+        if record["rows"] and not name.startswith(STEP):
             lines += [f"## {name}", "", *_rows_table(record["rows"])]
     lines += ["## Parts", ""]
     parts = [

@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -119,19 +118,21 @@ def _row(job: Job, seconds: list[float], settings: Settings) -> dict:
 
 
 def measure_memory(settings: Settings, report: Report) -> None:
-    """Report time and memory of ever larger batches, until one does not fit; eager."""
+    """Report time and memory of ever larger batches until one does not fit, and the fastest."""
     for method in ("full", "lora"):
         job = make_job(settings, "sft", method, "paraphrase")
-        most = len(job.examples())
-        doubled = (max(1, job.batch // FEWEST) << n for n in range(most.bit_length()))
-        for batch in takewhile(lambda batch: batch <= most, doubled):  # noqa: B023
+        most, batch, rows = len(job.examples()), max(1, job.batch // FEWEST), []
+        while batch <= most:
             _forget(settings.device)
             try:
-                row = _row(*_timed(replace(job, batch=batch)), settings)
+                rows.append(_row(*_timed(replace(job, batch=batch)), settings))
             except torch.cuda.OutOfMemoryError:
                 report(row=job.row, examples=batch, fits=False)
                 break
-            report(**row, fits=True)
+            report(**rows[-1], fits=True)
+            batch *= 2
+        fastest = max(rows, key=lambda row: row["examples_per_second"])
+        report(row=job.row, chosen=fastest["examples"])
 
 
 def _timed(job: Job) -> tuple[Job, list[float]]:
