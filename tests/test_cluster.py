@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import pytest
@@ -15,9 +16,14 @@ import pytest
 from experiments import parameterization, reproduce
 from experiments.parameterization import ParameterizationStudy
 from experiments.reproduce import ReproduceConfig
+from experiments.run.config import make_config
 from experiments.study import cluster
+from experiments.study.arms import place
 from minigpt.errors import InputError
+from tests.conftest import oracle
 from tests.test_study import ROOT, SMALL, scores
+
+distributed = oracle("distributed")
 
 PATIENCE = 300  # seconds, on a machine with much else to do
 
@@ -130,3 +136,16 @@ def test_dask_is_not_installed(model, tmp_path, monkeypatch):
             ReproduceConfig(models=(str(model),), out=tmp_path / "out", scheduler="tcp://host:1")
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state, reason", [("executing", "gone"), ("cancelled", "exit code -9")])
+def test_why_a_worker_could_not_do_a_run(state, reason, model, tmp_path, monkeypatch):
+    task = SimpleNamespace(state=state)
+    worker = SimpleNamespace(
+        get_current_task=lambda: "task", state=SimpleNamespace(nthreads=1, tasks={"task": task})
+    )
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    options = {"model": str(model), "data": tmp_path / "gone", "device": "cpu"}
+    with pytest.raises(ChildProcessError, match=reason):
+        cluster.run_apart(str(ROOT), place(make_config(**options), tmp_path))

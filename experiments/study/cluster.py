@@ -36,7 +36,7 @@ ONE = {"minigpt-run": 1}  # of Dask's resources: what a worker has, and a run ne
 def cluster(address: str) -> Iterator[Workers]:
     """Within, runs can be done by the workers of the scheduler at an address, those to come too.
 
-    Runs at work end when their study does. Raises InputError if nobody answers there.
+    Runs at work end when their study does. Raises InputError if nobody answers there any more.
     """
     if not find_spec("distributed"):
         raise InputError(
@@ -55,8 +55,17 @@ def cluster(address: str) -> Iterator[Workers]:
     with client:
         client.register_worker_callbacks(one_run_at_a_time)
         pool = client.get_executor(pure=False, resources=ONE)
-        submit = partial(pool.submit, run_apart, os.getcwd())
-        yield Workers(submit, lambda: max(1, len(client.nthreads())))
+
+        def room() -> int:
+            try:
+                return max(1, len(client.nthreads()))
+            except OSError as error:
+                raise InputError(
+                    f"the Dask scheduler at {address} no longer answers; what was finished is "
+                    "kept, the same command goes on from there"
+                ) from error
+
+        yield Workers(partial(pool.submit, run_apart, os.getcwd()), room)
 
 
 async def one_run_at_a_time(dask_worker) -> None:
