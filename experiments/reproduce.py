@@ -102,8 +102,7 @@ class ReproduceConfig:
     jobs: int = 1
     """Runs at a time, each in a process of its own; the CPU's cores are divided among them."""
     scheduler: str | None = None
-    """Address of a Dask scheduler: its workers do the runs, one at a time each, in place of --jobs;
-    they share this folder and --out, and are of the kind of --device."""
+    """Address of a Dask scheduler: its workers do the runs, one at a time each, not --jobs."""
     out: Path = Path("runs/reproduce")
     """Folder of all runs and of the report; finished runs in it are not repeated."""
     smoke: bool = False
@@ -112,8 +111,7 @@ class ReproduceConfig:
     """The paper's own study in place of --models and of every task's experiments and epochs: GPT-2
     124M, ten epochs, handoffs after 3 and 9, LoRA of rank 4, 8 and 16."""
     listed: Annotated[bool, tyro.conf.arg(name="list")] = False
-    """Print a command for every run that is not finished, to be submitted by hand; do nothing. The
-    next time without it, their results are found."""
+    """Print a command for every run that is not finished, to be submitted by hand; do nothing."""
     dry_run: bool = False
     """Show the plan and an estimate of its time, measured in a moment; do nothing."""
     records: Path | None = None
@@ -219,6 +217,7 @@ def _base(task: str, model: str, config: ReproduceConfig) -> Study:
 def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
     """Return the experiments of a task and model, in the order of the report."""
     plan = config.plan(base.task)
+    preset = smoke.OPTIONS if config.smoke else original.OPTIONS if config.paper else {}
     studies = []
     for name in plan.experiments:
         if name == "pair_construction" and len(task_class(base.task).preferences) < 2:
@@ -226,11 +225,7 @@ def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
         options = {key: getattr(base, key) for key in STUDY_OPTIONS}
         if name in plan.one_seed:
             options["seeds"] = base.seeds[:1]
-        if config.smoke:
-            options |= smoke.OPTIONS.get(name, {})
-        if config.paper:
-            options |= original.OPTIONS.get(name, {})
-        studies.append(EXPERIMENTS[name](**options))
+        studies.append(EXPERIMENTS[name](**options | preset.get(name, {})))
     return studies
 
 
