@@ -46,7 +46,7 @@ def run(config: PublishConfig) -> Path:
         raise InputError(f"{config.out} is not empty; expected a new folder for the record")
     title, protocols, tuning = read_plan(config.study)
     studies = write_report(config.study)  # which reads what has to be copied
-    runs = {run.folder: run for arms in studies for arm in arms for run in arm.runs}
+    runs = {run.folder: run for arms in studies for arm in arms for run in arm.parts}
     tables = [block for block in tuning if isinstance(block, Table)]
     tried = {link.target.parent for table in tables for row in table.rows for link in _links(row)}
     for folder in runs.keys() | tried:

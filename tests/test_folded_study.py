@@ -1,14 +1,16 @@
 """A study over folds: every arm once for each seed and fold, read as one run for each seed."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from experiments import handoff
+from experiments import handoff, publish
 from experiments.parameterization import ParameterizationStudy
 from experiments.study.arms import Arm, Study
 from experiments.study.claims import SECONDS
+from experiments.study.conduct import run_study
 from experiments.study.handoff_table import own_change
 from experiments.study.report import _links
 from experiments.study.results import ArmResult, by_seed, load_results
@@ -109,7 +111,21 @@ def test_statistics_and_tables_take_folds_as_one_run(study, task):
     floors = [run.record["floors"]["majority class"] for run in result.runs[0].parts]
     mean = result.runs[0].record["floors"]["majority class"]
     assert mean["accuracy"] == pytest.approx(np.mean([floor["accuracy"] for floor in floors]))
-    assert study.design.startswith("What does DPO do? Cross-validation over 2 folds: every arm is")
+    told = [run.epochs[-1]["eval_rewards/margins"] for run in result.runs[0].parts]
+    assert result.runs[0].epochs[-1]["eval_rewards/margins"] == pytest.approx(np.mean(told))
+
+
+@pytest.mark.slow
+def test_the_report_is_made_of_finished_runs_and_again_of_their_record(study, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in study.out.glob("runs/*/run.json")}
+    run_study(study)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    report = (study.out / "small-paraphrase" / "report.md").read_text()
+    assert "What does DPO do? Cross-validation over 2 folds: every arm is trained" in report
+    assert re.findall(r"\[(\d/\d)\]", report) == ["0/0", "0/1", "1/0", "1/1"]
+    publish.run(publish.PublishConfig(study.out / "small-paraphrase", tmp_path / "record"))
+    again = (tmp_path / "record" / "report.md").read_text()
+    assert re.sub(r"\([^)]*runs/", "(runs/", report) == re.sub(r"\([^)]*runs/", "(runs/", again)
 
 
 @pytest.mark.slow

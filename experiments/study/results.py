@@ -118,13 +118,22 @@ class FoldedRun:
 
     @cached_property
     def epochs(self) -> list[dict]:
-        """The evaluations on dev, with the scores over all folds; the rest is the first fold's."""
+        """The evaluations on dev: scores over all folds, means of what held-out pairs told.
+
+        The rest is the first fold's.
+        """
         found = []
         for each in zip(*(run.epochs for run in self.parts)):
             metrics = self.metrics_after(each[0]["epoch"])
             scores = {name: {"value": metric.value} for name, metric in metrics.items()}
-            found.append({**each[0], "scores": scores})
+            of_pairs = [{n: v for n, v in r.items() if n.startswith("eval_")} for r in each]
+            found.append({**each[0], **_mean_of(of_pairs), "scores": scores})
         return found
+
+    @property
+    def on_test(self) -> dict[str, Metric]:
+        """Nothing, as folds leave no test."""
+        return {}
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
