@@ -21,6 +21,7 @@ from experiments.reproduce import ReproduceConfig, run
 from experiments.run.config import make_config
 from experiments.run.plan import resolve
 from experiments.study import estimate
+from experiments.study.search import FIRST
 from minigpt import download
 from minigpt.errors import InputError
 
@@ -290,3 +291,6 @@ def test_smoke(tmp_path, model):
     assert page.count("<svg") == text.count(".svg)") == 21
     assert_links_lead_somewhere(out, text, page)
     assert "nan" not in text
+    for tuned in ("full | SFT's rate", "lora-r4 | SFT's rate", "full ipo | DPO's rate"):
+        assert text.count(f"| {tuned} |") == 2 * FIRST  # of each task
+    assert text.count("| chosen") == 2 * 5
