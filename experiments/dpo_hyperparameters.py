@@ -9,6 +9,8 @@ from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
 from objectives import PREFERENCE_LOSSES
 
+AS_TUNED = "DPO as tuned"
+
 
 @dataclass(frozen=True)
 class DPOHyperparametersStudy(Study):
@@ -33,7 +35,7 @@ class DPOHyperparametersStudy(Study):
     title = "DPO's options and relatives"
     question = (
         "One handoff; beta against the learning rate of DPO, then one change at a time "
-        "from the defaults."
+        "from the defaults, or from what was tuned."
     )
 
     def heat_map(self) -> list[tuple[float, float, str]]:
@@ -51,9 +53,9 @@ class DPOHyperparametersStudy(Study):
             self.arm(name, switch_epoch=switch, beta=beta, dpo_learning_rate=rate)
             for beta, rate, name in self.heat_map()
         ]
+        changes = ({AS_TUNED: {}} if self.tuned else {}) | self._changes()
         others = [
-            self.arm(name, switch_epoch=switch, **options)
-            for name, options in self._changes().items()
+            self.arm(name, switch_epoch=switch, **options) for name, options in changes.items()
         ]
         return [*cells, *others, self.arm(SFT_ALONE)]
 
@@ -68,7 +70,9 @@ class DPOHyperparametersStudy(Study):
         ]
 
     def _usual(self) -> str | None:
-        """Return the cell with the default beta and rate, if it is among them."""
+        """Return what changes are held against: the tuned arm, or the default's cell if any."""
+        if self.tuned:
+            return AS_TUNED
         usual = with_defaults(self.arm("").config)
         cells = {(beta, rate): name for beta, rate, name in self.heat_map()}
         return cells.get((usual.preference.beta, usual.dpo_learning_rate))

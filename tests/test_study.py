@@ -293,4 +293,4 @@ def test_smoke(tmp_path, model):
     assert "nan" not in text
     for tuned in ("full | SFT's rate", "lora-r4 | SFT's rate", "full ipo | DPO's rate"):
         assert text.count(f"| {tuned} |") == 2 * FIRST  # of each task
-    assert text.count("| chosen") == 2 * 5
+    assert text.count("| chosen") == 2 * 8
