@@ -149,8 +149,7 @@ def run(config: ReproduceConfig) -> Path | None:
     with open_workers(config.jobs, config.scheduler) as workers:
         carry_out = partial(run_all, workers=workers)
         studies, tuning = _plan(config, carry_out)
-        protocols = [protocol_of(study, config.out) for study in studies]
-        write_plan(config.out, TITLE, protocols, tuning)
+        write_plan(config.out, TITLE, [protocol_of(each, config.out) for each in studies], tuning)
         carry_out(_runs(studies))
     write_report(config.out)
     return config.out
@@ -180,7 +179,7 @@ def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], li
 
 
 def _runs(studies: list[Study]) -> list[Config]:
-    return [run for study in studies for run in study.all_configs()]
+    return [run for study in studies for run in study.plansconfigs()]
 
 
 def _paper(config: ReproduceConfig) -> ReproduceConfig:
@@ -231,10 +230,9 @@ def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
 
 def _print_plan(config: ReproduceConfig) -> None:
     """Print every run, at the rates before tuning, and what all take; write and fetch nothing."""
-    studies = {base: _studies(base, config) for base in _bases(config)}
-    tuning = [planned_runs(*one, config.tuning_runs) for one in studies.items() if config.tune]
-    every = [study for its_own in studies.values() for study in its_own]
-    print_plan(every, config.jobs, before=[run for runs in tuning for run in runs])
+    plans = [(base, _studies(base, config)) for base in _bases(config)]
+    tuning = [run for one in plans if config.tune for run in planned_runs(*one, config.tuning_runs)]
+    print_plan([study for _, studies in plans for study in studies], config.jobs, before=tuning)
 
 
 def main(argv: list[str] | None = None) -> None:
