@@ -100,7 +100,7 @@ def runs(model, corpus, patch, tmp_path_factory) -> dict[int, Path]:
             team.run_all([handoff("resumed", model, both / "resumed")])
     resume = handoff("resumed", model, both / "resumed", "--resume")
     started = torchrun(both, [*commands[both], resume])
-    assert started.wait(300) == 0, (both / "stderr").read_text()
+    assert started.wait(600) == 0, (both / "stderr").read_text()
     return {1: alone, 2: both}
 
 
