@@ -7,7 +7,8 @@
 Each point is a process of its own that makes up its model and its tokens, trains a few steps of
 SFT with all weights and two scored tokens a sequence, and reports median time and peak memory. What
 would take longer than the time that is left is left out. A power law is fitted to each curve and
-drawn beside the points, and what the paper's run takes is projected.
+drawn beside the points: what every step costs, whatever its size, makes small points lie above it.
+What the paper's run takes is projected, here by the measured step, on GPUs on paper.
 """
 
 import json
@@ -45,8 +46,9 @@ class Config:
     """Sequences of a step."""
     examples: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Sequences of the tokenised data set."""
-    processes: tuple[int, ...] = (1, 2)
-    """Processes that share a step, and the machine's cores or GPUs."""
+    processes: tuple[int, ...] | None = None
+    """Processes that share a step and the machine's cores, or with a GPU each; None: 1 and 2, or up
+    to the GPUs that there are."""
     minutes: float = 8.0
     """Time for all points; a curve ends where its next point would not fit."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -113,11 +115,13 @@ def _size(point: Point, quantity: str) -> float:
 def _curves(config: Config) -> dict[str, list[Point]]:
     """The points of each curve: one quantity grows, the others stay as they are."""
     check_bounds(vars(config))
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
     grow = {
         "length": config.lengths,
         "batch": config.batches,
         "examples": config.examples,
-        "processes": config.processes,
+        "processes": config.processes or _default_processes(config.device),
         "model": config.models,
     }
     for name, values in grow.items():
@@ -129,11 +133,9 @@ def _curves(config: Config) -> dict[str, list[Point]]:
                 f"--lengths has {max(config.lengths)}; expected at most "
                 f"{shape(name).n_positions + 1} for {name}"
             )
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
-    if config.device == "cuda" and max(config.processes) > torch.cuda.device_count():
+    if config.device == "cuda" and max(grow["processes"]) > torch.cuda.device_count():
         raise InputError(
-            f"--processes has {max(config.processes)}; expected at most the "
+            f"--processes has {max(grow['processes'])}; expected at most the "
             f"{torch.cuda.device_count()} GPUs that there are"
         )
     middle = Point(config.model, length=50, batch=8, examples=1_000)
@@ -141,6 +143,10 @@ def _curves(config: Config) -> dict[str, list[Point]]:
         quantity: [replace(middle, **{quantity: value}) for value in values]
         for quantity, values in grow.items()
     }
+
+
+def _default_processes(device: str) -> tuple[int, ...]:
+    return tuple(range(1, torch.cuda.device_count() + 1)) if device == "cuda" else (1, 2)
 
 
 def _measure(point: Point, config: Config) -> dict:

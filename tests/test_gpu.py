@@ -138,6 +138,21 @@ def test_the_whole_run_is_projected_from_a_short_one():
     assert headline.projected(epochs, 26.0 + 8.0 + 6.0, settings) == 10 * (47 + 6) + 8 + 22
 
 
+def test_the_whole_run_stops_in_time_with_what_it_has(tmp_path, monkeypatch):
+    def train(settings, pairs, dev_pairs, observer, **options):
+        assert options["compile"] == "minigpt"  # which the projection found to be faster
+        observer({"scores": {}, "epoch": 1, "phase": "sft"})
+        pytest.fail("it goes on")
+
+    monkeypatch.setattr(headline, "train_on_questions", train)
+    rows = [{"backend": "eager", "minutes": 3.0}, {"backend": "minigpt", "minutes": 2.0}]
+    write_part(tmp_path, headline.EARLIER, rows=rows)
+    reported = []
+    settings = Settings(out=str(tmp_path), seconds=headline.MARGIN - 1)
+    headline.run_headline(settings, lambda **row: reported.append(row))
+    assert [row.get("epoch") for row in reported] == [1, None] and "stopped_after" in reported[1]
+
+
 def test_a_batch_is_halved_until_it_fits():
     tried = []
 

@@ -27,8 +27,9 @@ def at_once(monkeypatch):
 
 def tiny_config(folder, **options):
     sizes = {"lengths": (4, 8), "batches": (1, 2), "examples": (4, 8), "processes": (1,)}
-    given = {"model": TINY, "models": (TINY,), "steps": 1, "out": folder / "growth.json"}
-    return growth.Config(**{**given, **sizes, **options})
+    given = {"model": TINY, "models": (TINY,), "steps": 1, "minutes": 1000.0}
+    out = folder / "growth.json"
+    return growth.Config(**{**given, **sizes, "out": out, **options})
 
 
 def test_growth_measures_one_quantity_at_a_time(tmp_path, at_once, capsys):
