@@ -12,6 +12,7 @@ from experiments.run.metrics_log import read_finished
 from experiments.run.options_file import as_flags
 from experiments.run.record import read_run
 from experiments.run.source import Source, hub_name, options_of
+from experiments.run.tables import Table, table_markdown
 from tasks import Task
 
 USE = {
@@ -144,7 +145,7 @@ def _scores(policy: Policy) -> str:
     columns = {title: evaluation["scores"] for title, evaluation in found.items() if evaluation}
     fixed = policy.record.get("floors", {}) | policy.record.get("ceilings", {})
     heads = ["", *columns, *(f"dev, {name}" for name in fixed)]
-    rows = [heads, ["---"] * len(heads)]
+    rows = []
     for name, score in policy.task.metrics.items():
         cells = [
             show_with_interval(score, scores[name]) if name in scores else "-"
@@ -152,7 +153,7 @@ def _scores(policy: Policy) -> str:
         ]
         cells += [show_floor(score, name, floor) for floor in fixed.values()]
         rows.append([score.title, *cells])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = table_markdown(Table(heads, rows))
     return (
         f"{table}\n\nBrackets are 95 % bootstrap intervals over {policy.task.unit}; columns "
         "without them are what no learning scores, and what the right text itself does. Nothing "

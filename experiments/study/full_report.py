@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.run.tables import Table
 from experiments.study.answer import answer_blocks
 from experiments.study.claims import PAPER
-from experiments.study.document import Block, Heading, Paragraph, write_document
+from experiments.study.document import Block, Folded, Heading, Paragraph, write_document
 from experiments.study.figures import NOTE
 from experiments.study.judging import cases_of, verdicts_on
 from experiments.study.protocol import read_plan
@@ -28,6 +28,7 @@ CLAIMS = (
     "95 % of such studies none of their verdicts is wrong. All others are exploratory, and of "
     f"many of those some are wrong. The claims are those of {PAPER}."
 )
+UNTUNED = "Not tuned here: the defaults of `experiments.handoff`, or the rates that were given."
 
 
 def write_report(folder: Path) -> list[list[ArmResult]]:
@@ -58,13 +59,18 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
         blocks += study_blocks(protocol, results, task, pairs, folder)
     blocks += [
         Heading("Learning rates"),
-        *(tuning or [Paragraph("Not tuned here: the defaults of `experiments.handoff`.")]),
+        *(map(_folded, tuning) if tuning else [Paragraph(UNTUNED)]),
         Heading("Where this was run"),
         machines_table([result for _, _, results, _ in studies for result in results]),
     ]
     write_document(folder, title, blocks)
     print(f"report: {folder}/report.md and report.html")
     return [results for _, _, results, _ in studies]
+
+
+def _folded(block: Block) -> Block:
+    """Return what is said of tuning, its long tables folded."""
+    return Folded("Every run of the search", [block]) if isinstance(block, Table) else block
 
 
 def machines_table(results: Sequence[ArmResult]) -> Table:

@@ -1,6 +1,7 @@
 """What the report says of tuning: every run of every search, and what was chosen."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.run.tables import Link, Table
 from experiments.study.arms import Study
@@ -34,7 +35,7 @@ def tuning_blocks(base: Study, found: Sequence[Found]) -> list[Block]:
         rules.add(len(rows))
         rows += [_row(one, value, task) for value in sorted(one.trials)]
     header = [
-        f"{base.task}, {base.model}",
+        f"{base.task}, {Path(base.model).name}",
         *(["where dev is"] if base.folds else []),
         "option",
         "value",
