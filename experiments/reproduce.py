@@ -179,7 +179,7 @@ def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], li
 
 
 def _runs(studies: list[Study]) -> list[Config]:
-    return [run for study in studies for run in study.plansconfigs()]
+    return [run for study in studies for run in study.all_configs()]
 
 
 def _paper(config: ReproduceConfig) -> ReproduceConfig:
