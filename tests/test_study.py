@@ -264,6 +264,14 @@ def test_a_dry_run_without_the_data_plans_the_rest(smoke, model, tmp_path, monke
         assert "the runs of data-scale depend on it" in printed
 
 
+def test_without_tuning_every_run_is_listed_at_the_default_rates(model, tmp_path, capsys):
+    small = {"epochs": 2, "seeds": (0,), "train_examples": 8, "dev_examples": 2}
+    plans = {"sonnet": reproduce.Plan(experiments=("handoff_grid",), **small)}
+    asked = {"tasks": ("sonnet",), "plans": plans, "models": (str(model),), "out": tmp_path}
+    run(ReproduceConfig(**asked, tune=False, listed=True))
+    assert len(capsys.readouterr().out.splitlines()) == 6  # three handoffs of two methods
+
+
 @pytest.mark.slow
 def test_the_floors_stand_in_a_table(capsys):
     rows = floors.run(floors.FloorsConfig())
