@@ -157,7 +157,7 @@ def parts_of(folds: int | None) -> list[Part]:
 
 
 def _run_like(arm: Config, option: str, base: Study, part: Part) -> Config:
-    """Return a run that is to an arm's kind what the study's own runs are to the arm."""
+    """Return a run of an arm's method, and of its loss unless it is SFT's rate that is searched."""
     options = {name: getattr(arm, name) for name in ("parameterization", "lora", "lora_plus")}
     if option != "sft_learning_rate":
         options["switch_epoch"] = min(base.early_switch, base.epochs - 1)

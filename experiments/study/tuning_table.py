@@ -16,14 +16,14 @@ SHOWN = {"sft_learning_rate": "SFT's rate", "dpo_learning_rate": "DPO's rate", "
 HOW = (
     "Every search has {runs} runs of the first seed over all epochs{fewer}, on data that no result "
     "is reported on: {data}. The first three values are the default, a third of it and three times "
-    "as much; from there on the grid is extended by the factor while the best value lies at its "
-    "edge, and where it does not, the wider gap beside the best value is halved. SFT's rate is "
-    "searched for each method, then DPO's for each method and loss at the early handoff, which all "
-    "handoffs use, then DPO's beta. SFT's rate and beta are chosen by {headline} after the last "
-    "epoch. The rate of a preference loss is chosen by that loss on held-out pairs: by {headline} "
-    "it would be the one that does least, where {headline} is what SFT itself learns. A run whose "
-    "numbers were no longer finite, or whose loss rose by a quarter on the way, has diverged and "
-    "counts as worst. A value chosen at the edge may not be the best there is."
+    "as much. The others follow one by one: three times beyond the edge if the best value lies "
+    "there, else in the middle of the wider gap beside it. SFT's rate is searched for each method, "
+    "then DPO's for each method and loss at the early handoff, which all handoffs use, then DPO's "
+    "beta. SFT's rate and beta are chosen by {headline} after the last epoch, the rate of a "
+    "preference loss by that loss on held-out pairs: a rate that does next to nothing would lose "
+    "least of what SFT has learnt, and is no DPO. A run whose numbers were no longer finite, or "
+    "whose loss rose by a quarter on the way, has diverged and counts as worst. A value chosen at "
+    "the edge may not be the best there is."
 )
 
 
@@ -59,7 +59,7 @@ def _row(found: Found, value: float, task: type[Task]) -> list[str | Link]:
         "" if score is None else task.metrics[task.headline].show(score),
         "" if loss is None else f"{loss:.4f}",
         _note(found, value, trial),
-        Link(trial.folder.name, trial.folder / "run.json"),
+        Link("run", trial.folder / "run.json"),
     ]
 
 
