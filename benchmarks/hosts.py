@@ -54,11 +54,11 @@ def read_host(told: str) -> Host:
     if not (name and equals and paths):
         raise InputError(f"there is a host {told!r}; expected NAME=FILE,FILE,...")
     records = [_read(Path(path)) for path in paths.split(",")]
-    ceilings = {
-        precision: median(record["ceilings"]["flops"][precision] for record in records)
-        for precision in PRECISIONS
-    }
-    ceilings["bandwidth"] = median(record["ceilings"]["bandwidth"] for record in records)
+    ceilings = {"bandwidth": median(record["ceilings"]["bandwidth"] for record in records)}
+    for precision in PRECISIONS:
+        speeds = [record["ceilings"]["flops"].get(precision) for record in records]
+        if known := [speed for speed in speeds if speed is not None]:
+            ceilings[precision] = median(known)
     rows = {}
     for record in records:
         least = record.get("least_work") or record["floors"]  # as older records call it
@@ -92,12 +92,16 @@ def hosts_table(hosts: list[Host]) -> list[str]:
     lines = [
         ("", *(f"{host.name}, {precision}" for host, precision in columns)),
         ("---",) * (1 + len(columns)),
-        ("ceiling, GFLOP/s", *(f"{host.ceilings[p] / 1e9:,.0f}" for host, p in columns)),
-        ("ceiling, GB/s", *(f"{host.ceilings['bandwidth'] / 1e9:,.0f}" for host, _ in columns)),
+        ("ceiling, GFLOP/s", *(_ceiling(host, precision) for host, precision in columns)),
+        ("ceiling, GB/s", *(_ceiling(host, "bandwidth") for host, _ in columns)),
     ]
     names = dict.fromkeys(row for host in hosts for row, _ in host.rows)
     lines += [(row, *(_cell(host.rows.get((row, p))) for host, p in columns)) for row in names]
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _ceiling(host: Host, name: str) -> str:
+    return f"{host.ceilings[name] / 1e9:,.0f}" if name in host.ceilings else UNMEASURED
 
 
 def _cell(row: dict | None) -> str:
