@@ -49,7 +49,7 @@ def scores(report: str) -> list[str]:
     return [
         re.sub(r"\| [\d,]+ \| [\d.]+ \| [\d,]+ \|.*", "", line)
         for line in lines
-        if "faster" not in line
+        if "faster" not in line and "less memory" not in line
     ]
 
 
