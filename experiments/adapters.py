@@ -7,8 +7,8 @@ from experiments.study.arms import Arm, Study
 from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
 
-# What the papers say of the variants: Kalajdzievski (2023), arXiv 2312.03732; Liu et al. (2024),
-# arXiv 2402.09353; Hayou et al. (2024), arXiv 2402.12354.
+# Of Kalajdzievski (2023), arXiv 2312.03732; Liu et al. (2024), arXiv 2402.09353; and Hayou et al.
+# (2024), arXiv 2402.12354. The papers say that each is better than LoRA.
 VARIANTS = ("rsLoRA", "DoRA", "LoRA+")
 
 

@@ -21,7 +21,7 @@ from experiments.study.handoff_table import handoff_blocks, not_given, own_chang
 from experiments.study.held_out_table import held_out_blocks
 from experiments.study.judging import cases_of
 from experiments.study.report import arms_table
-from experiments.study.results import ArmResult
+from experiments.study.results import ArmResult, FoldedRun
 from experiments.study.sizes import compare_sizes
 from experiments.study.statistics import compare, contrast
 from experiments.study.stopping import stopped_early
@@ -182,6 +182,21 @@ def test_held_out_pairs_have_a_row_for_every_arm_that_recorded_them():
     assert table.rows == [
         ["handoff", "75.0 ± 0.0", "1.500 ± 1.000", "0.0100 ± 0.0000", "0.0200 ± 0.0000"]
     ]
+
+
+def test_folds_are_read_as_one_run_by_all_of_it():
+    """Held-out pairs are told by the folds' mean, and an epoch is chosen for all folds together."""
+    first, second = (
+        run_of([{"bits_per_char": bits(values)} for values in by_epoch])
+        for by_epoch in (([9, 9], [1, 2], [3, 3]), ([9, 9], [5, 6], [2, 1]))
+    )
+    for run, accuracy in ((first, 0.5), (second, 0.7)):
+        run.epochs[-1] |= {"eval_rewards/accuracies": accuracy}
+    folded = FoldedRun([first, second])
+    assert folded.epochs[-1]["eval_rewards/accuracies"] == pytest.approx(0.6)
+    assert folded.epochs[0].keys() == {"epoch", "scores"}
+    # Even units have 1, 5 and 3, 2: sums 6 and 5; odd ones 2, 6 and 3, 1: both choose the last.
+    assert stopped_early(folded, "bits_per_char").statistics[:, 0].tolist() == [3, 3, 2, 1]
 
 
 @pytest.mark.slow

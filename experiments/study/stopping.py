@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.study.results import ArmResult, Run
+from experiments.study.results import ArmResult, FoldedRun, Run
 from tasks import Metric
 
 
@@ -18,7 +18,7 @@ def metrics_at(result: ArmResult, name: str, at: int | Literal["end", "best"]) -
     return [run.metrics_after(at)[name] for run in result.runs]
 
 
-def stopped_early(run: Run, name: str) -> Metric:
+def stopped_early(run: Run | FoldedRun, name: str) -> Metric:
     """Return a metric on dev at the run's best trained epoch, without looking at what is scored.
 
     The best epoch by the headline on every second example is where the others are scored, and the
