@@ -166,6 +166,8 @@ def test_the_parts_of_a_handoff_add_up_to_the_whole():
     (_, _, table) = handoff_blocks([arms[0], handed], get_task("sonnet"))
     assert [i for i, cell in enumerate(table.rows[0]) if cell == ""] == [2, 5, 7]
     assert handoff_blocks(arms[:2], get_task("sonnet")) == []
+    alone = replace(handed.arm.config, switch_epoch=0, sft_learning_rate=9.0)  # of no use to it
+    assert sft_alone(ArmResult(Arm("DPO alone", alone), handed.runs), arms[1:]) is arms[1]
 
 
 def test_held_out_pairs_have_a_row_for_every_arm_that_recorded_them():

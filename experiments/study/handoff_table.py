@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from experiments.run.config import Config
 from experiments.run.tables import Table
 from experiments.study.document import Block, Heading, Paragraph
 from experiments.study.held_out_table import held_out_blocks
@@ -19,6 +18,16 @@ MEANING = (
     "that of the end over its own reference (DPO itself), which add up. What the seed did to both "
     "cancels in the latter. A lead above 0 is better, whatever the metric; in brackets, 95 % "
     "intervals over examples and seeds; with one seed, over examples alone."
+)
+# What an arm may have to itself and be held against SFT alone: DPO's options, and a run's own.
+ITS_OWN = (
+    "switch_epoch",
+    "pairs",
+    "pair_samples",
+    "preference",
+    "dpo_learning_rate",
+    "seed",
+    "out",
 )
 HEADER = [
     "arm",
@@ -63,26 +72,14 @@ def stopped(result: ArmResult, metric: str) -> list[Metric]:
 
 def sft_alone(result: ArmResult, results: Sequence[ArmResult]) -> ArmResult | None:
     """Return the arm that differs from this one in nothing but SFT to the end, if there is one."""
+    handoff = result.arm.config
+    names = ITS_OWN if handoff.switch_epoch else (*ITS_OWN, "sft_learning_rate")
+    options = {name: getattr(handoff, name) for name in names}
     for other in results:
         config = other.arm.config
-        if config.switch_epoch == config.epochs and _sft(config) == _sft(result.arm.config):
+        if config.switch_epoch == config.epochs and replace(config, **options) == handoff:
             return other
     return None
-
-
-def _sft(config: Config) -> Config:
-    """Return the same options, without those that only DPO, or no arm, goes by."""
-    default = Config()
-    return replace(
-        config,
-        switch_epoch=default.switch_epoch,
-        pairs=default.pairs,
-        pair_samples=default.pair_samples,
-        preference=default.preference,
-        dpo_learning_rate=default.dpo_learning_rate,
-        seed=default.seed,
-        out=default.out,
-    )
 
 
 def _cells(result: ArmResult, results: Sequence[ArmResult], metric: str, score: Score) -> list[str]:
