@@ -31,14 +31,19 @@ SUBJECTS = ("Python", "chess", "Greek", "to swim", "the violin", "to cook", "alg
 
 
 def made_up_questions(folder: Path) -> Path:
-    """Write training and dev pairs in the course's form into a folder, and return the folder."""
+    """Write training and dev pairs in the course's form into a folder, and return the folder.
+
+    No two of dev share a question, since those that do are one unit of an interval.
+    """
     rows = []
-    for subject in SUBJECTS:
-        rows.append((SAME[0].format(subject), SAME[1].format(subject), 1))
-        rows.append((SAME[0].format(subject), OTHER.format(subject), 0))
+    for turn in (0, 1):  # every subject once, then with the other label
+        for number, subject in enumerate(SUBJECTS):
+            duplicate = (number + turn) % 2
+            second = SAME[1] if duplicate else OTHER
+            rows.append((SAME[0].format(subject), second.format(subject), duplicate))
     lines = [f"{n:x}\t{first}\t{second}\t{label}" for n, (first, second, label) in enumerate(rows)]
-    text = "\n".join(["id\tsentence1\tsentence2\tis_duplicate", *lines, ""])
-    for split in ("train", "dev"):
+    for split, kept in (("train", len(rows)), ("dev", len(SUBJECTS))):
+        text = "\n".join(["id\tsentence1\tsentence2\tis_duplicate", *lines[:kept], ""])
         write_text(folder / f"quora-{split}.csv", text)
     return folder
 
