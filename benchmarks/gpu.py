@@ -81,11 +81,11 @@ def run(config: Config) -> Found:
         for part in parts:
             record = run_part(part, replace(settings, seconds=deadline - time.monotonic()))
             found[part.name] = record
-            write_text(config.out / "table.md", page(found, config.device) + "\n")
+            write_text(config.out / "table.md", page(found, config.device, config.tiny))
             why = f" ({record['error']})" if record["error"] else ""
             took = show_duration(record["seconds"])
             print(f"{part.name}: {record['status']} in {took}{why}", flush=True)
-    if config.device == "cuda":
+    if not config.tiny:
         print("\n".join(["", *align([goal.judge(found) for goal in GOALS])]))
     print(f"\nall of it: {config.out / 'table.md'}")
     return found

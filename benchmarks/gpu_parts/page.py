@@ -4,18 +4,17 @@ from collections.abc import Sequence
 
 from benchmarks.gpu_parts.goals import GOALS, STEP, Found, step_rows
 
-NO_GPU = (
-    "**This ran on a CPU, on tiny models, to show that the command works. Its numbers say nothing "
-    "of a GPU.**"
+ALL_TINY = (
+    "**All models were tiny, to show that the command works on a {}. The numbers mean nothing.**"
 )
 UNMEASURED = "-"
 
 
-def page(found: Found, device: str) -> str:
-    """Return the page of all parts, in the order in which they ran."""
+def page(found: Found, device: str, tiny: bool) -> str:
+    """Return the page of all parts, in the order in which they ran; no goals for tiny models."""
     lines = ["# What was measured", ""]
-    if device != "cuda":
-        lines += [NO_GPU, ""]
+    if tiny:
+        lines += [ALL_TINY.format("GPU" if device == "cuda" else "CPU"), ""]
     else:
         lines += _table(("goal", "target", "measured", ""), [goal.judge(found) for goal in GOALS])
     if rows := step_rows(found):
