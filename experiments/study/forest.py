@@ -10,7 +10,7 @@ from experiments.study.judging import Case
 from experiments.study.verdict import Verdict
 
 WIDTH, ROW, HEADING = 560, 50, 34
-LABEL = 62  # characters of a claim
+LABEL = 64  # characters of a claim and its metric
 MOST = 8.0  # margins to either side; what lies beyond is an arrow
 TONES: dict[str, Tone] = {"holds": "holds", "does not hold": "fails", "cannot be told": "open"}
 MARKERS = {"holds": "circle", "does not hold": "diamond", "cannot be told": "circle"}
@@ -56,11 +56,12 @@ def _row(frame: Frame, y: float, case: Case, verdict: Verdict) -> list[str]:
     """Return a claim: its text and the word above its interval."""
     colour = f"var(--{TONES[verdict.word]})"
     middle = y + 34
-    text = shorten(f"{case.claim.text}, {case.score.short}", LABEL, placeholder="...")
+    short = case.score.short
+    text = shorten(case.claim.text, LABEL - len(short), placeholder="...")
     word = {"text_anchor": "end", "font_weight": "bold", "fill": colour}
     (left, _), (zero, _), (right, _) = (frame.at(bound, 0) for bound in (-1, 0, 1))
     shapes = [
-        svg.label(0, y + 16, text),
+        svg.label(0, y + 16, f"{text}, {short}"),
         svg.label(WIDTH, y + 16, verdict.word, **word),
         svg.box(left, middle - 11, right - left, 22, opacity="0.12"),
         svg.line(zero, middle - 11, zero, middle + 11, opacity="0.5"),

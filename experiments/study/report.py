@@ -49,18 +49,19 @@ def study_blocks(
 def claims_table(judged: Sequence[Judged]) -> Table:
     """Return a row per claim: the paper's figure, ours, the lead, the verdict and why."""
     rows = []
-    for (claim, difference, margin, _, score, _), verdict in judged:
+    for case, verdict in judged:
+        claim, difference, show = case.claim, case.difference, case.score.show
         low, high = difference.lead.interval()
         rows.append(
             [
                 claim.text,
                 "primary" if claim.primary else "exploratory",
                 claim.paper,
-                score.short,
-                *map(score.show, difference.scores),
-                f"{score.show(difference.lead.value)} [{score.show(low)}, {score.show(high)}]",
-                score.show(margin),
-                score.show(smallest_told(difference)),
+                case.score.short,
+                *map(show, difference.scores),
+                f"{show(difference.lead.value)} [{show(low)}, {show(high)}]",
+                show(case.margin),
+                show(smallest_told(difference)),
                 f"{difference.p:.2g}",
                 Mark(verdict.word, TONES[verdict.word]),
                 verdict.reason,
