@@ -16,6 +16,7 @@ from tasks.accounts import FileAccount
 from tasks.metric import Evaluation, Score
 
 SPLITS = ("train", "dev", "test")
+UNSEEN = "_unseen"  # ends the name of a metric on what training has seen nothing of
 
 
 class Example(NamedTuple):

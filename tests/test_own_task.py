@@ -117,8 +117,10 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_p
     (change,) = [
         line for line in text.splitlines() if line.startswith("| full, switch 1 | kilobits")
     ]
-    before, after, lead = (float(cell.split()[0]) for cell in change.split(" | ")[2:5])
+    cells = [float(cell.split()[0]) for cell in change.split(" | ")[2:]]
+    _, before, after, missing, lead, both = cells
     assert lead == pytest.approx(before - after, abs=0.2)  # fewer bits are better
+    assert both == pytest.approx(missing + lead, abs=0.2)
 
     capsys.readouterr()
     floors.run(floors.FloorsConfig(task="opposite"))
@@ -126,7 +128,7 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_p
 
 
 def test_a_task_of_ones_own_has_a_plan_in_the_whole_study(registered):
-    assert set(ReproduceConfig().plans) == {"paraphrase", "sonnet", "opposite"}
+    assert set(ReproduceConfig().plans) == set(TASKS) > {"paraphrase", "sonnet", "opposite"}
 
 
 def test_a_judged_score_needs_a_margin(registered, monkeypatch, tmp_path):

@@ -118,10 +118,12 @@ def test_methods_are_told_by_the_line_and_handoffs_by_the_marker():
 
 
 class FakeRun:
-    """An arm of one seed that ends at a score."""
+    """An arm of one seed that ends at a score, and the seed's run."""
+
+    metrics = SonnetTask.metrics  # by their names, which is all that is asked
 
     def __init__(self, name: str, score: float):
-        self.name, self.score = name, score
+        self.name, self.score, self.runs = name, score, [self]
 
     def values(self, name: str):
         return np.array([[0.0, self.score]])

@@ -18,7 +18,7 @@ from experiments.run.config import Config, identity, make_config, run_name
 from experiments.run.contents import read_task
 from experiments.run.flags import RowsConfig, RowsFlags
 from experiments.run.plan import with_defaults
-from experiments.study.claims import SECONDS, Claim
+from experiments.study.claims import SECONDS, Claim, judged_by
 from experiments.study.tuned import Tuned, with_tuned
 from minigpt.errors import InputError
 from tasks import Task
@@ -113,8 +113,8 @@ class Study:
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """The task's metrics that claims are judged by, the headline first."""
-        return task_class(self.task).judged
+        """The metrics that claims are judged by, the headline's first."""
+        return judged_by(task_class(self.task))
 
     def handoff(self, switch_epoch: int | None) -> int:
         """Return the epochs of SFT before DPO, the early handoff for None.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks import Score, Task
+from tasks.base import UNSEEN
 from tasks.metric import ratio
 
 PAPER = (
@@ -55,6 +56,15 @@ class Claim:
     primary: bool = False  # one of the few that are fixed before the runs; others are exploratory
     at: int | Literal["end", "best"] = "end"  # after which epoch; best: each arm's own
     beyond: tuple[str, str] | None = None
+
+
+def judged_by(task: Task | type[Task]) -> tuple[str, ...]:
+    """Return the metrics that claims are judged by, the headline's first.
+
+    Those on what training has not seen, where the task tells it apart: on the rest a lookup may
+    score as well as a model.
+    """
+    return tuple(n + UNSEEN if n + UNSEEN in task.metrics else n for n in task.judged)
 
 
 def scores_of(task: Task | type[Task]) -> dict[str, Score]:

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from experiments.run.floor_lines import room_for, spread
 from experiments.study import svg
 from experiments.study.document import Picture
-from experiments.study.results import ArmResult
+from experiments.study.results import ArmResult, judged_metrics
 from minigpt.palette import COLOURS, GREY, HEAT, luminance, rgb
 from tasks import Score, Task
 
@@ -91,7 +91,7 @@ def draw_epochs(
             _epochs(results, name, task.metrics[name], floors),
             f"{task.metrics[name].title}, by epoch",
         )
-        for name in task.judged
+        for name in judged_metrics(results, task)
     ]
 
 
@@ -198,7 +198,7 @@ def draw_heat_map(
     """Return a picture per judged metric over beta and DPO's learning rate."""
     arms = {result.name: result for result in results}
     pictures = []
-    for name in task.judged:
+    for name in judged_metrics(results, task):
         score = task.metrics[name]
         values = {(b, r): float(arms[arm].values(name)[:, -1].mean()) for b, r, arm in cells}
         path = folder / f"heat-map-{name}.svg"

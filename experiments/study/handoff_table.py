@@ -6,7 +6,7 @@ from dataclasses import replace
 from experiments.run.tables import Table
 from experiments.study.document import Block, Heading, Paragraph
 from experiments.study.held_out_table import held_out_blocks
-from experiments.study.results import ArmResult
+from experiments.study.results import ArmResult, judged_metrics
 from experiments.study.statistics import Difference, compare, compare_by_seed
 from tasks import Metric, Score, Task
 
@@ -49,7 +49,7 @@ def handoff_blocks(results: Sequence[ArmResult], task: Task) -> list[Block]:
     rows = [
         [result.name, task.metrics[name].short, *_cells(result, results, name, task.metrics[name])]
         for result in handoffs
-        for name in task.judged
+        for name in judged_metrics(results, task)
     ]
     table = Table(HEADER, rows)
     return [Heading("What DPO did", 3), Paragraph(MEANING), table, *held_out_blocks(results)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.study.claims import Claim, scores_of
-from experiments.study.results import ArmResult
+from experiments.study.results import ArmResult, recorded
 from experiments.study.sizes import compare_sizes
 from experiments.study.statistics import Difference, compare
 from experiments.study.stopping import metrics_at
@@ -26,11 +26,16 @@ class Case(NamedTuple):
 def cases_of(
     claims: Sequence[Claim], results: Sequence[ArmResult], task: Task | type[Task]
 ) -> list[Case]:
-    """Return a study's claims, each with the difference of its two arms."""
+    """Return a study's claims, each with the difference of its two arms.
+
+    Those on a metric that its runs do not record are left out: `not_scored`.
+    """
     arms = {result.name: result for result in results}
     floors = results[0].runs[0].record["floors"]
     cases = []
     for claim in claims:
+        if claim.metric not in recorded(results):
+            continue
         score = scores_of(task)[claim.metric]
         difference = _difference(claim, arms)
         margin = score.margin * (difference.scores[1] if score.relative else 1.0)
@@ -39,6 +44,11 @@ def cases_of(
             its_floors = {}  # of scores, and none of distances between them
         cases.append(Case(claim, difference, margin, its_floors, score, score.unit or task.unit))
     return cases
+
+
+def not_scored(claims: Sequence[Claim], results: Sequence[ArmResult]) -> list[str]:
+    """Return the metrics of claims that the runs do not record, each once."""
+    return sorted({claim.metric for claim in claims} - recorded(results))
 
 
 def _difference(claim: Claim, arms: Mapping[str, ArmResult]) -> Difference:

@@ -12,12 +12,18 @@ from experiments.study.document import Block, Figures, Folded, Heading, Paragrap
 from experiments.study.figures import draw_epochs, draw_heat_map
 from experiments.study.forest import TONES, Judged
 from experiments.study.handoff_table import handoff_blocks
+from experiments.study.judging import not_scored
 from experiments.study.pair_table import pair_blocks
 from experiments.study.protocol import Protocol
-from experiments.study.results import ArmResult, Run
+from experiments.study.results import ArmResult, Run, judged_metrics, recorded
 from experiments.study.statistics import arm_estimate
 from experiments.study.verdict import smallest_told
 from tasks import Metric, Score, Task
+
+UNSCORED = (
+    "Not judged: the claims on {}, which these runs do not tell; of what training has not seen it "
+    "cannot be told where it has seen something of every example."
+)
 
 
 def study_blocks(
@@ -39,6 +45,7 @@ def study_blocks(
         Paragraph(protocol.question),
         Figures(pictures),
         *([claims_table(judged)] if judged else []),
+        *(Paragraph(UNSCORED.format(name)) for name in not_scored(protocol.claims, results)),
         Folded("Every arm: scores, floors, costs, and its runs", [arms_table(results, task)]),
         *test_blocks(results, task),
         *handoff_blocks(results, task),
@@ -86,9 +93,9 @@ def claims_table(judged: Sequence[Judged]) -> Table:
 
 def arms_table(results: Sequence[ArmResult], task: type[Task]) -> Table:
     """Return a row per arm, then the untuned model, the floors, and what the gold text scores."""
-    names = [*task.judged, *(name for name in task.metrics if name not in task.judged)]
-    recorded = set.intersection(*(set(run.metrics) for each in results for run in each.runs))
-    shown = {name: task.metrics[name] for name in names if name in recorded}  # old runs have fewer
+    judged = judged_metrics(results, task)
+    names = [*judged, *(name for name in task.metrics if name not in judged)]
+    shown = {name: task.metrics[name] for name in names if name in recorded(results)}
     rows = []
     for result in results:
         cells = [_show_arm(result.metrics(name), score) for name, score in shown.items()]
@@ -109,8 +116,8 @@ def arms_table(results: Sequence[ArmResult], task: type[Task]) -> Table:
 
 def test_blocks(results: Sequence[ArmResult], task: type[Task]) -> list[Block]:
     """Return a row per arm with its scores on test; nothing where a run has none."""
-    recorded = set.intersection(*(set(run.on_test) for each in results for run in each.runs))
-    shown = {name: score for name, score in task.metrics.items() if name in recorded}
+    on_test = set.intersection(*(set(run.on_test) for each in results for run in each.runs))
+    shown = {name: score for name, score in task.metrics.items() if name in on_test}
     if not shown:
         return []
     rows = [

@@ -14,7 +14,13 @@ from experiments.run.metrics_log import read_finished
 from experiments.run.record import read_run
 from experiments.run.source import options_of
 from experiments.study.arms import Arm
-from experiments.study.claims import MEMORY, PEAK_MEMORY, SECONDS, SECONDS_PER_EPOCH
+from experiments.study.claims import (
+    MEMORY,
+    PEAK_MEMORY,
+    SECONDS,
+    SECONDS_PER_EPOCH,
+    judged_by,
+)
 from minigpt.errors import InputError
 from tasks import Metric, Task
 from tasks.metric import pool
@@ -211,6 +217,16 @@ class ArmResult:
         return np.array(
             [[record["scores"][name]["value"] for record in run.epochs] for run in self.runs]
         )
+
+
+def recorded(results: Sequence[ArmResult]) -> set[str]:
+    """Return the metrics that every run of every arm has: old ones, and old data, have fewer."""
+    return set.intersection(*(set(run.metrics) for result in results for run in result.runs))
+
+
+def judged_metrics(results: Sequence[ArmResult], task: Task | type[Task]) -> tuple[str, ...]:
+    """Return which of a task's recorded metrics claims are judged by, the headline's first."""
+    return tuple(n for n in judged_by(task) if n in recorded(results)) or task.judged
 
 
 def load_results(arms: Mapping[str, Sequence[Path]], task: Task | type[Task]) -> list[ArmResult]:

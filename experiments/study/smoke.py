@@ -28,23 +28,24 @@ OPTIONS = {  # fewer arms, where there are many of a kind
 SAME = ("How do I learn {}?", "What is the best way to learn {}?")
 OTHER = "Why is {} hard?"
 SUBJECTS = ("Python", "chess", "Greek", "to swim", "the violin", "to cook", "algebra", "to sail")
+NEW_SUBJECTS = ("Latin", "to dance", "physics", "to knit")
 
 
 def made_up_questions(folder: Path) -> Path:
     """Write training and dev pairs in the course's form into a folder, and return the folder.
 
-    No two of dev share a question, since those that do are one unit of an interval.
+    Training asks of every subject twice. Pairs of dev share no question, with each other, which
+    would make them one unit of an interval, or with training, as claims are on what is new.
     """
-    rows = []
-    for turn in (0, 1):  # every subject once, then with the other label
-        for number, subject in enumerate(SUBJECTS):
-            duplicate = (number + turn) % 2
-            second = SAME[1] if duplicate else OTHER
-            rows.append((SAME[0].format(subject), second.format(subject), duplicate))
-    lines = [f"{n:x}\t{first}\t{second}\t{label}" for n, (first, second, label) in enumerate(rows)]
-    for split, kept in (("train", len(rows)), ("dev", len(SUBJECTS))):
-        text = "\n".join(["id\tsentence1\tsentence2\tis_duplicate", *lines[:kept], ""])
-        write_text(folder / f"quora-{split}.csv", text)
+    asked = {"train": [(SUBJECTS, 0), (SUBJECTS, 1)], "dev": [(NEW_SUBJECTS, 0)]}
+    for split, turns in asked.items():
+        lines = ["id\tsentence1\tsentence2\tis_duplicate"]
+        for subjects, turn in turns:
+            for number, subject in enumerate(subjects, start=turn):
+                second = SAME[1] if number % 2 else OTHER
+                questions = f"{SAME[0].format(subject)}\t{second.format(subject)}"
+                lines.append(f"{len(lines):x}\t{questions}\t{number % 2}")
+        write_text(folder / f"quora-{split}.csv", "\n".join([*lines, ""]))
     return folder
 
 

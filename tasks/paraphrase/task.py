@@ -11,7 +11,7 @@ from minigpt import GPT
 from minigpt.errors import InputError
 from minigpt.tokenizer import Tokenizer
 from tasks.accounts import FileAccount
-from tasks.base import SPLITS, Predictions, check_split
+from tasks.base import SPLITS, UNSEEN, Predictions, check_split
 from tasks.choice.cloze import ClozeTask
 from tasks.choice.floors import floor_predictions, prediction_scores
 from tasks.choice.rows import Choice, Unlabelled
@@ -58,7 +58,7 @@ class ParaphraseTask(ClozeTask):
 
     name = "paraphrase"
     unit = "groups of question pairs"  # that questions tie together, as they are not independent
-    metrics = CHOICE_SCORES | {f"{name}_unseen": score for name, score in UNSEEN_SCORES.items()}
+    metrics = CHOICE_SCORES | {f"{name}{UNSEEN}": score for name, score in UNSEEN_SCORES.items()}
     tuning = {"train_examples": 4000, "dev_examples": 4000}
     predictions = ("csv", "course")
     template = Template(TEMPLATE)
@@ -173,7 +173,7 @@ class ParaphraseTask(ClozeTask):
         found = super().evaluate(model, tokenizer, split, generator=generator)
         unseen = self.unseen(split)
         added = {
-            f"{name}_unseen": score.of(found.metrics[name].statistics & unseen[:, None])
+            f"{name}{UNSEEN}": score.of(found.metrics[name].statistics & unseen[:, None])
             for name, score in UNSEEN_SCORES.items()
             if unseen.any()
         }
@@ -188,7 +188,7 @@ class ParaphraseTask(ClozeTask):
             floors[name] = prediction_scores(labels, predicted, 2)
             if unseen.any():
                 new = prediction_scores(labels[unseen], predicted[unseen], 2)
-                floors[name] |= {f"{metric}_unseen": value for metric, value in new.items()}
+                floors[name] |= {f"{metric}{UNSEEN}": value for metric, value in new.items()}
         return floors
 
     def unlabelled(self, path: Path) -> tuple[list[Unlabelled], list[str]]:
