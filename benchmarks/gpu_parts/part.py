@@ -32,7 +32,7 @@ class Settings:
     backends: tuple[str, ...] = ("eager", "minigpt", "inductor")
     tokens: int = 32_768  # of a training step
     steps: int = 7  # different ones that are timed
-    tiny: bool = False  # small shapes in the checks, few texts in the short handoff
+    tiny: bool = False  # small shapes in the checks
     pairs: int = 283_003  # question pairs of the paper's training set
     dev_pairs: int = 40_429
     epochs: int = 10
