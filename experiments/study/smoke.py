@@ -51,11 +51,14 @@ def made_up_questions(folder: Path) -> Path:
 
 MADE_UP = {"paraphrase": made_up_questions}  # data of the tasks that do not bring their own
 
+ALREADY = ("adapters", "dpo_hyperparameters")  # experiments that the sonnets have shown to work
+
 
 def in_small(plans: dict[str, Plan], root: Path) -> dict[str, Plan]:
     """Return the plans of tasks cut down; made-up data go into a folder under `root`."""
     small = {task: replace(plan, **PLAN) for task, plan in plans.items()}
     for task in MADE_UP.keys() & small.keys():
-        folder = make_folder(root / "made-up-questions")
-        small[task] = replace(small[task], data=MADE_UP[task](folder))
+        data = MADE_UP[task](make_folder(root / "made-up-questions"))
+        left = tuple(name for name in small[task].experiments if name not in ALREADY)
+        small[task] = replace(small[task], data=data, experiments=left or small[task].experiments)
     return small
