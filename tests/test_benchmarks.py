@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import growth, hosts, ours, run
+from benchmarks import earlier, growth, hosts, ours, run
 from benchmarks.data import LONGEST, SHORTEST, paraphrases, shape, sonnets, write_inputs
 from benchmarks.job import Job, time_each
 from benchmarks.least_work import (
@@ -99,6 +101,18 @@ def test_ours_is_measured_where_the_peers_are_missing(tmp_path, monkeypatch, cap
     assert found["least_work"][0]["seconds"] > 0 and found["ceilings"]["bandwidth"] > 0
 
 
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository of one commit in place of this one, which may lie outside any."""
+    path = tmp_path / "repository"
+    shutil.copytree(ROOT / "benchmarks", path / "benchmarks")
+    name = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    for command in (["init"], ["add", "."], [*name, "commit", "--message", "all"]):
+        subprocess.run(["git", "-C", path, *command], check=True, capture_output=True)
+    monkeypatch.setattr(earlier, "ROOT", path)
+
+
+@pytest.mark.usefixtures("repository")
 def test_an_earlier_commit_is_measured_beside_ours(folder, monkeypatch, tmp_path, capsys):
     def measured(command, root):
         assert command[2] == "benchmarks.ours" and "compile" in json.loads(command[3])
