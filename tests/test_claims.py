@@ -13,6 +13,7 @@ from experiments.dpo_hyperparameters import DPOHyperparametersStudy
 from experiments.handoff_grid import HandoffGridStudy
 from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
+from experiments.reproduce import EXPERIMENTS
 from experiments.run.config import make_config
 from experiments.run.plan import resolve
 from experiments.study.arms import Arm
@@ -30,14 +31,7 @@ from tasks.likelihood import BITS_PER_CHAR
 from tasks.metric import Metric
 from tests.conftest import CASES
 
-STUDIES = (
-    ParameterizationStudy,
-    AdaptersStudy,
-    HandoffGridStudy,
-    PairConstructionStudy,
-    DPOHyperparametersStudy,
-    DataScaleStudy,
-)
+STUDIES = tuple(EXPERIMENTS.values())
 
 
 def bits(values) -> Metric:

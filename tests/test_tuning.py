@@ -8,12 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.adapters import AdaptersStudy
-from experiments.data_scale import DataScaleStudy
 from experiments.dpo_hyperparameters import AS_TUNED, DPOHyperparametersStudy
 from experiments.handoff_grid import HandoffGridStudy
-from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
+from experiments.reproduce import EXPERIMENTS
 from experiments.run.config import Config, flat_options, identity, make_config
 from experiments.run.contents import read_task
 from experiments.run.record import write_record
@@ -24,14 +22,7 @@ from experiments.study.tuning import PARTS, planned_runs, tune
 from experiments.study.tuning_table import tuning_blocks
 from minigpt.errors import InputError, NotFinite
 
-STUDIES = (
-    ParameterizationStudy,
-    AdaptersStudy,
-    HandoffGridStudy,
-    PairConstructionStudy,
-    DPOHyperparametersStudy,
-    DataScaleStudy,
-)
+STUDIES = tuple(EXPERIMENTS.values())
 VARIANTS = {"lora-r16-rank-stabilised", "lora-r16-dora", "lora-r16-lora-plus-16.0"}
 METHODS = {"full", "lora-r4", "lora-r8", "lora-r16"} | VARIANTS
 LOSSES = {"sigmoid", "ipo", "ipo-mean", "hinge", "simpo", "orpo"}

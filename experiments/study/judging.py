@@ -33,8 +33,9 @@ def cases_of(
     arms = {result.name: result for result in results}
     floors = results[0].runs[0].record["floors"]
     cases = []
+    there = recorded(results)
     for claim in claims:
-        if claim.metric not in recorded(results):
+        if claim.metric not in there:
             continue
         score = scores_of(task)[claim.metric]
         difference = _difference(claim, arms)

@@ -93,9 +93,9 @@ def claims_table(judged: Sequence[Judged]) -> Table:
 
 def arms_table(results: Sequence[ArmResult], task: type[Task]) -> Table:
     """Return a row per arm, then the untuned model, the floors, and what the gold text scores."""
-    judged = judged_metrics(results, task)
+    judged, there = judged_metrics(results, task), recorded(results)
     names = [*judged, *(name for name in task.metrics if name not in judged)]
-    shown = {name: task.metrics[name] for name in names if name in recorded(results)}
+    shown = {name: task.metrics[name] for name in names if name in there}
     rows = []
     for result in results:
         cells = [_show_arm(result.metrics(name), score) for name, score in shown.items()]

@@ -226,7 +226,8 @@ def recorded(results: Sequence[ArmResult]) -> set[str]:
 
 def judged_metrics(results: Sequence[ArmResult], task: Task | type[Task]) -> tuple[str, ...]:
     """Return which of a task's recorded metrics claims are judged by, the headline's first."""
-    return tuple(n for n in judged_by(task) if n in recorded(results)) or task.judged
+    there = recorded(results)
+    return tuple(name for name in judged_by(task) if name in there) or task.judged
 
 
 def load_results(arms: Mapping[str, Sequence[Path]], task: Task | type[Task]) -> list[ArmResult]:

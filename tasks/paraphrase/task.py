@@ -77,6 +77,9 @@ class ParaphraseTask(ClozeTask):
         self.limits = limits or {}
         self.accounts: dict[str, FileAccount] = {}
         self._pairs: dict[str, list[QuestionPair]] = {}
+        # By split, as every evaluation asks for them.
+        self._groups: dict[str, np.ndarray] = {}
+        self._unseen: dict[str, np.ndarray] = {}
 
     @property
     def scored_splits(self) -> tuple[str, ...]:
@@ -153,14 +156,19 @@ class ParaphraseTask(ClozeTask):
 
     def groups(self, split: str) -> np.ndarray:
         """Return the group of each pair, (N,); those that questions tie together are in one."""
-        return question_groups(self.pairs(split))
+        if split not in self._groups:
+            self._groups[split] = question_groups(self.pairs(split))
+        return self._groups[split]
 
     def unseen(self, split: str) -> np.ndarray:
         """Return whether training has neither question of each pair: (N,).
 
         A question that only another pair of the split ties to training is new to a model as well.
         """
-        return ~seen_questions(self.pairs("train"), self.pairs(split)).any(axis=1)
+        if split not in self._unseen:
+            seen = seen_questions(self.pairs("train"), self.pairs(split))
+            self._unseen[split] = ~seen.any(axis=1)
+        return self._unseen[split]
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
