@@ -56,7 +56,8 @@ class ParameterizationStudy(Study):
 
     def _on_the_way(self, rank: int) -> list[Claim]:
         """Return the same by the headline after each epoch but the last, and at the best ones."""
-        places = [(f"after epoch {epoch}", epoch) for epoch in range(1, self.epochs)]
+        evaluated = range(self.evaluate_every, self.epochs, self.evaluate_every)
+        places = [(f"after epoch {epoch}", epoch) for epoch in evaluated]
         return [
             Claim(
                 f"full fine-tuning is better than {_name(rank)} {when}",

@@ -49,7 +49,9 @@ EXPERIMENTS: dict[str, type[Study]] = {
     "data_scale": DataScaleStudy,
 }
 Experiment = Literal[tuple(EXPERIMENTS)]
+Method = Literal["full", "lora"]
 STUDY_OPTIONS = [option.name for option in fields(Study)]
+ITS_OWN = ("ranks", "methods")  # options of single experiments, in a plan
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,14 @@ class Plan:
     """Cross-validation: every arm is run once with each seed and each of so many folds as dev."""
     batch_size: int | None = None
     """Examples (or pairs) of one optimizer step."""
+    evaluate_every: int = 1
+    """Epochs between evaluations; a phase's last epoch is always evaluated."""
+    samples: int | None = None
+    """Continuations per prompt and evaluation; None: as many as the task's own."""
+    ranks: tuple[int, ...] = ParameterizationStudy.ranks
+    """Ranks r of LoRA in parameterization."""
+    methods: tuple[Method, ...] = HandoffGridStudy.methods
+    """What handoff_grid crosses with handoffs; SFT alone is run with both."""
 
 
 @dataclass(frozen=True)
@@ -221,10 +231,12 @@ def _studies(base: Study, config: ReproduceConfig) -> list[Study]:
     for name in plan.experiments:
         if name == "pair_construction" and len(task_class(base.task).preferences) < 2:
             continue
+        study = EXPERIMENTS[name]
         options = {key: getattr(base, key) for key in STUDY_OPTIONS}
+        options |= {key: getattr(plan, key) for key in ITS_OWN if hasattr(study, key)}
         if name in plan.one_seed:
             options["seeds"] = base.seeds[:1]
-        studies.append(EXPERIMENTS[name](**options | preset.get(name, {})))
+        studies.append(study(**options | preset.get(name, {})))
     return studies
 
 

@@ -130,6 +130,13 @@ class Task:
         """Return the metrics of `model` on a split; sampling draws from `generator`."""
         raise NotImplementedError
 
+    def evaluate_headline(
+        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
+    ) -> Evaluation:
+        """Return the headline alone, as `evaluate` does; for tasks where that saves most of it."""
+        metrics = self.evaluate(model, tokenizer, split, generator=generator).metrics
+        return Evaluation({self.headline: metrics[self.headline]})
+
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
     ) -> list[str]:

@@ -257,8 +257,10 @@ def test_the_questions_of_the_paper_have_rows():
         in texts[DataScaleStudy]
     )
     assert "DoRA is better than LoRA" in texts[AdaptersStudy]
-    one = HandoffGridStudy(methods=("full",)).claims()
-    assert not any(claim.beyond for claim in one)  # there is no LoRA to lie apart from
+    one = HandoffGridStudy(methods=("full",), epochs=4)
+    arms = [arm.name for arm in one.arms()]
+    assert arms == [*(f"full, switch {n}" for n in (4, 0, 1, 3)), "LoRA, switch 4"]
+    assert any(claim.beyond for claim in one.claims())  # LoRA is there to lie apart from
 
 
 def test_the_family_differs_in_one_thing_each_and_shares_runs_with_the_ranks(tmp_path):

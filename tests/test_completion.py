@@ -71,6 +71,8 @@ def test_bits_per_character_are_those_of_transformers(model, folder):
     for name, end_of_text in (("bits_per_char", True), ("bits_per_char_text", False)):
         expected = nats[end_of_text] / np.log(2) / characters
         assert scores[name] == pytest.approx(expected, abs=1e-4)
+    alone = task.evaluate_headline(model, TOKENIZER, "dev", generator=torch.Generator())
+    assert alone.scores == {"bits_per_char": scores["bits_per_char"]}
 
 
 def test_samples_are_scored_by_sacrebleu():

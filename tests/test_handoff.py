@@ -565,3 +565,19 @@ def test_defaults_suit_the_task():
         "temperature",
         "top_p",
     }  # the last three are the task's to fill
+
+
+def test_a_run_scored_by_the_headline_alone_trains_the_same(model, tmp_path, capsys):
+    whole, alone = (
+        handoff.run(config(model, tmp_path / str(only), task="sonnet", headline_only=only))
+        for only in (False, True)
+    )
+    bits = [[r["scores"]["bits_per_char"] for r in one.epochs] for one in (whole, alone)]
+    assert bits[0] == bits[1]
+    assert all(set(record["scores"]) == {"bits_per_char"} for record in alone.epochs)
+    assert "eval_loss" in alone.last  # by which DPO's rate is chosen
+    assert alone.floors == {} and "chrF" in capsys.readouterr().out
+    assert "chrF" not in (tmp_path / "True" / "report.txt").read_text()
+    assert (tmp_path / "True" / "curves.png").is_file()
+    assert "headline_only" not in identity(Config())  # which finds the runs of before it
+    handoff.run(config(model, tmp_path / "True", task="sonnet", headline_only=True, resume=True))

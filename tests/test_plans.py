@@ -36,7 +36,7 @@ def refused(command, arguments, folder, capsys) -> str:
         (dpo_hyperparameters, ["--betas", "nan"], "--betas is nan"),
         (handoff_grid, ["--switch-epochs", "11"], "switch-epoch is 11"),
         (parameterization, ["--ranks", "0"], "--ranks is 0"),
-        (parameterization, ["--epochs", "1"], "--epochs is 1; expected 2 or more"),
+        (parameterization, ["--epochs", "1"], "--epochs is 1, evaluated every 1; expected 2"),
         (handoff_grid, ["--dev-examples", "1"], "--dev-examples is 1; expected 2 or more"),
     ],
 )

@@ -18,7 +18,7 @@ from tasks.sonnet.copying import copying_source
 from tasks.sonnet.decoding import minimum_bayes_risk
 from tasks.sonnet.judge import LineJudge
 from tasks.sonnet.shakespeare import read_sonnets
-from tasks.sonnet.task import SonnetTask
+from tasks.sonnet.task import CORRUPTIONS, SonnetTask
 
 TOKENIZER = get_tokenizer("verse")
 
@@ -211,6 +211,11 @@ def test_evaluation(model, monkeypatch):
     assert other.scores["bits_per_char"] == evaluation.scores["bits_per_char"]
     assert other.scores["chrf"] != evaluation.scores["chrf"]
 
+    monkeypatch.delattr(SonnetTask, "sample")  # the headline alone needs none
+    alone = task.evaluate_headline(model, TOKENIZER, "dev", generator=torch_generator())
+    assert alone.scores == {"bits_per_char": evaluation.scores["bits_per_char"]}
+    assert not alone.samples
+
 
 @pytest.mark.parametrize(
     "written, expected",
@@ -276,12 +281,12 @@ def test_preferred_counts_where_the_gold_is_likelier(model):
     examples = get_task("sonnet").examples("dev")[:2]
     corruptions = SonnetTask().corruptions(examples)
     assert corruptions == SonnetTask(n_samples=9).corruptions(examples)  # the same for all
-    assert [len(texts) for texts in corruptions] == [8, 8]
+    assert [len(texts) for texts in corruptions] == [CORRUPTIONS, CORRUPTIONS]
     gold = completion_bits(model, TOKENIZER, examples)
     expected = []
     for bits, example, texts in zip(gold, examples, corruptions):
         others = completion_bits(model, TOKENIZER, [Example(example.prompt, t) for t in texts])
-        expected.append([sum(bits < other for other in others), 8])
+        expected.append([sum(bits < other for other in others), CORRUPTIONS])
     found = preferred(model, TOKENIZER, examples, corruptions, gold_bits=gold)
     assert found.tolist() == expected
     same = [[example.completion] for example in examples]

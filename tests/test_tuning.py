@@ -150,6 +150,7 @@ def test_runs_are_as_long_as_the_study_s_and_are_scored_at_its_end(tuned):
     study, _, runs = tuned
     for config in runs.configs:
         assert config.epochs == config.evaluate_every == study.epochs and config.seed == 0
+        assert config.headline_only
         assert config.switch_epoch in (study.early_switch, study.epochs)
 
 

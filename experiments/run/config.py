@@ -93,6 +93,8 @@ class Config:
     """What folds are made of: all that there is, or what the task's own splits train on."""
     evaluate_every: int = 1
     """Epochs between evaluations; a phase's last epoch is always evaluated."""
+    headline_only: bool = False
+    """Score by the task's headline alone, which needs no samples, and without floors."""
     samples: int | None = None
     """Continuations per prompt and evaluation; None: 4, of completion 1."""
     temperature: float | None = None
@@ -178,8 +180,9 @@ def identity(config: Config) -> dict:
     for name, default in (dict.fromkeys(ROWS_FLAGS) | NO_FOLDS).items():
         if values[name] == default:
             del values[name]
-    if not values["rank_stabilised"]:
-        del values["rank_stabilised"]
+    for name in ("rank_stabilised", "headline_only"):
+        if not values[name]:
+            del values[name]
     if values["base"] is None:
         del values["base"]
     if values["target_margin"] == PREFERENCE_OPTIONS[values["loss"]].get("target_margin"):

@@ -40,7 +40,7 @@ def curves(records: list[dict], floors: dict, task: Task | type[Task]) -> Figure
     panels = [
         partial(_draw_score, evaluations=evaluations, floors=floors, name=name, task=task)
         for name in task.judged[:2]
-        if evaluations
+        if evaluations and name in evaluations[0]["scores"]
     ]
     held_out = [record for record in evaluations if "eval_loss" in record]
     if sft:

@@ -21,14 +21,17 @@ GROUPS = "groups"  # the name of the units' groups among the addends of the metr
 PACKED = ".npz"  # of a record's statistics
 
 
-def evaluate(policy: GPT, task: Task, split: str, *, seed: int, precision: str) -> Evaluation:
-    """Return the metrics of `policy` on a split.
+def evaluate(
+    policy: GPT, task: Task, split: str, *, seed: int, precision: str, headline_only: bool = False
+) -> Evaluation:
+    """Return the metrics of `policy` on a split, or its headline alone.
 
     Every evaluation samples from the same stream, so that two epochs differ by their weights alone.
     """
     device = policy.wte.weight.device
     with autocast(device, precision):
-        return task.evaluate(
+        of_task = task.evaluate_headline if headline_only else task.evaluate
+        return of_task(
             policy,
             get_tokenizer(policy),
             split,
@@ -53,13 +56,14 @@ def describe(evaluation: Evaluation, groups: np.ndarray | None, *, seed: int) ->
 
 
 def score(
-    policy: GPT, task: Task, split: str, *, seed: int, precision: str, folder: Path, epoch: int
+    policy: GPT, task: Task, split: str, *, folder: Path, epoch: int, seed: int, **options
 ) -> dict:
     """Evaluate `policy` after an epoch; return the scores as JSON and keep what they are made of.
 
-    The addends of every metric go into the run's `folder`, see `statistics_path`.
+    The addends of every metric go into the run's `folder`, see `statistics_path`; `options` are
+    those of `evaluate`.
     """
-    evaluation = evaluate(policy, task, split, seed=seed, precision=precision)
+    evaluation = evaluate(policy, task, split, seed=seed, **options)
     groups = task.groups(split)
     save_statistics(statistics_path(folder, split, epoch), evaluation.metrics, groups)
     return describe(evaluation, groups, seed=seed)

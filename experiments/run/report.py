@@ -81,7 +81,7 @@ def epoch_line(record: dict, epochs: int, task: Task, left: str | None) -> str:
     """
     line = f"epoch {record['epoch']:>2}/{epochs}  {record['phase']:<7}"
     end = f"  {left} left" if left else ""
-    for name in task.judged:
+    for name in (name for name in task.judged if name in record["scores"]):
         score, recorded = task.metrics[name], record["scores"][name]
         longer = f"{line}  {score.short} {show_with_interval(score, recorded)}"
         if name == task.headline or len(longer + end) <= TERMINAL:
@@ -96,7 +96,7 @@ def write_report(result: Result, folder: RunFolder) -> None:
     The terminal gets the scores that claims are judged by; report.txt has them all.
     """
     everything = {name: result.task.metrics[name] for name in result.epochs[0]["scores"]}
-    judged = {name: result.task.metrics[name] for name in result.task.judged}
+    judged = {name: everything[name] for name in result.task.judged if name in everything}
     found = result.epochs, result.best, result.test, result.floors
     write_text(folder.path / "report.txt", as_text(score_rows(*found, everything)) + "\n")
     write_text(folder.path / "samples.txt", _samples(result.epochs))

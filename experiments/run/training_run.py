@@ -61,11 +61,8 @@ class TrainingRun:
         """Go through the phases from wherever the run is."""
         self._restore()
         if self.epoch == 0:
-            generator = numpy_generator(self.config.seed, "floors")
-            floors = by_first(self.task.floors)("dev", generator=generator)
-            ceilings = by_first(self.task.ceilings)("dev")
             parameters = dict(zip(("trained", "total"), trainable_parameters(self.policy)))
-            self.folder.update(parameters=parameters, floors=floors, ceilings=ceilings)
+            self.folder.update(parameters=parameters, **self._bounds())
             self._evaluate("untuned")
             self._next_epoch()
         for phase in self.plan.phases:
@@ -201,6 +198,14 @@ class TrainingRun:
         left = self._time_left(phase, 1.0) if self.epoch < self.config.epochs else None
         print(epoch_line(record, self.config.epochs, self.task, left), flush=True)
 
+    def _bounds(self) -> dict[str, dict]:
+        """Return what scores stand between; nothing where none but the headline is asked for."""
+        if self.config.headline_only:
+            return {"floors": {}, "ceilings": {}}
+        generator = numpy_generator(self.config.seed, "floors")
+        floors = by_first(self.task.floors)("dev", generator=generator)
+        return {"floors": floors, "ceilings": by_first(self.task.ceilings)("dev")}
+
     def _place(self, phase: str) -> dict:
         """Return where in the run a line of the log belongs."""
         return {"step": self.step, "epoch": self.epoch, "phase": phase}
@@ -218,9 +223,9 @@ class TrainingRun:
         )
 
     def _score(self, split: str, epoch: int) -> dict:
-        seed, precision = self.config.seed, self.config.precision
+        options = {n: getattr(self.config, n) for n in ("seed", "precision", "headline_only")}
         where = {"folder": self.folder.path, "epoch": epoch}
-        return score(self.policy, self.task, split, seed=seed, precision=precision, **where)
+        return score(self.policy, self.task, split, **options, **where)
 
     def _next_epoch(self) -> None:
         self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0

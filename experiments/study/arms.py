@@ -62,6 +62,10 @@ class Study:
     """Cross-validation: every arm is run once with each seed and each of so many folds as dev."""
     batch_size: int | None = None
     """Examples (or pairs) of one optimizer step."""
+    evaluate_every: int = 1
+    """Epochs between evaluations; a phase's last epoch is always evaluated."""
+    samples: int | None = None
+    """Continuations per prompt and evaluation; None: as many as the task's own."""
     sft_learning_rates: tuple[tuple[Literal["full", "lora"], float], ...] = ()
     """Peaks of SFT by parameterization, such as full 3e-4 lora 3e-3; others: the defaults."""
     precision: Literal["fp32", "bf16"] | None = None
@@ -151,6 +155,8 @@ class Study:
             "train_examples",
             "dev_examples",
             "batch_size",
+            "evaluate_every",
+            "samples",
             "precision",
             "device",
         )
@@ -185,9 +191,11 @@ class Study:
         """Refuse what would leave a report without intervals: two units at least make one."""
         if self.dev_examples == 1:
             raise InputError("--dev-examples is 1; expected 2 or more, which intervals are over")
-        if self.epochs == 1 and SECONDS in {claim.metric for claim in self.claims()}:
+        timed = self.epochs // self.evaluate_every * (self.folds or 1)
+        if timed < 2 and SECONDS in {claim.metric for claim in self.claims()}:
             raise InputError(
-                "--epochs is 1; expected 2 or more, which intervals of seconds an epoch are over"
+                f"--epochs is {self.epochs}, evaluated every {self.evaluate_every}; expected 2 "
+                "evaluated epochs or more, which intervals of seconds an epoch are over"
             )
 
     def read_task(self) -> Task:

@@ -70,6 +70,7 @@ class RunTimes:
         """Return how long a run will take, 0 if it is finished; None if that cannot be told."""
         data = data_options(config)
         kind = (config.task, config.model, config.parameterization, config.lora, config.precision)
+        kind += (config.headline_only, config.samples)
         try:
             if finished(config):
                 return 0.0
@@ -125,7 +126,7 @@ def _sizes(config: Config) -> dict[str, int]:
 
 def _seconds(config: Config, speed: dict[str, float], size: dict[str, int]) -> float:
     steps = -(-size["train"] // config.batch_size)
-    evaluations = config.epochs // config.evaluate_every + 1
+    evaluations = sum(map(resolve(config).is_evaluated, range(config.epochs + 1)))
     return (
         steps * config.switch_epoch * speed["sft"]
         + steps * (config.epochs - config.switch_epoch) * speed["dpo"]

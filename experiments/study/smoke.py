@@ -14,7 +14,7 @@ Plan = TypeVar("Plan")  # what is run of one task
 
 PLAN = {"epochs": 2, "seeds": (0,), "train_examples": 8, "dev_examples": 2, "batch_size": 4}
 OPTIONS = {  # fewer arms, where there are many of a kind
-    "parameterization": {"ranks": (4,)},
+    "parameterization": {"ranks": (8,)},  # which the handoffs have as well
     "adapters": {"rank": 4},
     "handoff_grid": {"methods": ("full",)},
     "dpo_hyperparameters": {

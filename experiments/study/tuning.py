@@ -173,5 +173,6 @@ def _run_like(arm: Config, option: str, base: Study, part: Part) -> Config:
         **part.data,
         seed=base.seeds[0],
         evaluate_every=base.epochs,
+        headline_only=True,
         out=base.out,
     )

@@ -166,6 +166,13 @@ class CompletionTask(RowsTask):
             ),
         )
 
+    def evaluate_headline(
+        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
+    ) -> Evaluation:
+        """Return bits per character; nothing is sampled."""
+        bits = self._bits(model, tokenizer, self.examples(split), self.end_of_text)
+        return Evaluation({self.headline: self.metrics[self.headline].of(bits)})
+
     def groups(self, split: str) -> np.ndarray | None:
         """Return the group of each row, those with the same prompt; passages are independent."""
         return None if self._is_text else super().groups(split)

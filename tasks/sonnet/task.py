@@ -40,7 +40,7 @@ from tasks.sonnet.verses import show_sonnet, text_of, verses
 from tasks.splits import Fold
 
 MAX_NEW_TOKENS = 192  # the longest of Shakespeare's eleven lines are 164 in the verse vocabulary
-CORRUPTIONS = 8  # of each sonnet, for the preference accuracy
+CORRUPTIONS = 3  # of each sonnet, for the preference accuracy
 
 
 class SonnetTask(Task):
@@ -153,6 +153,12 @@ class SonnetTask(Task):
             metrics={name: score.of(found[name]) for name, score in self.metrics.items()},
             samples=tuple(show_sonnet(e.prompt, text) for e, text in zip(examples[:2], first)),
         )
+
+    def evaluate_headline(
+        self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
+    ) -> Evaluation:
+        """Return bits per character; nothing is sampled."""
+        return Evaluation({self.headline: bits_per_char(model, tokenizer, self.examples(split))})
 
     def corruptions(self, examples: list[Example]) -> list[list[str]]:
         """Return each completion with two of its lines swapped, CORRUPTIONS times.
