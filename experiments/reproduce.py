@@ -150,6 +150,9 @@ def run(config: ReproduceConfig) -> Path | None:
         with TemporaryDirectory() as folder:
             _print_plan(_smoke(config, Path(folder)) if config.smoke else config)
         return None
+    if config.smoke:
+        config = _smoke(config, config.out)
+    _check(config)
     if config.listed:
         try:
             list_commands(_runs(_plan(config, list_commands)[0]))
@@ -165,17 +168,21 @@ def run(config: ReproduceConfig) -> Path | None:
     return config.out
 
 
+def _check(config: ReproduceConfig) -> None:
+    """Refuse a study without sense, and one whose dev makes no interval, before anything runs."""
+    for base in _bases(config):
+        for study in _studies(base, config):
+            study.check()
+        if not config.listed:  # which reads no data
+            base.check_dev()
+
+
 def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], list[Block]]:
     """Return all experiments, at rates that `carry_out` tunes, and what the tuning found.
 
     Raises Listed if it only lists the tuning's runs.
     """
-    if config.smoke:
-        config = _smoke(config, config.out)
     bases = _bases(config)
-    for base in bases:
-        for study in _studies(base, config):
-            study.check()
     tuned, tuning = [], []
     for base in bases:
         with suppress(Listed):  # those of the next base can be listed all the same

@@ -9,7 +9,10 @@ from experiments import (
     pair_construction,
     parameterization,
     pretrain,
+    reproduce,
 )
+from experiments.study.smoke import made_up_questions
+from minigpt.files import make_folder
 
 
 def refused(command, arguments, folder, capsys) -> str:
@@ -42,3 +45,19 @@ def refused(command, arguments, folder, capsys) -> str:
 )
 def test_what_does_not_fit_together(command, arguments, sentence, tmp_path, capsys):
     assert sentence in refused(command, arguments, tmp_path / "out", capsys)
+
+
+@pytest.mark.parametrize(
+    "command, task, folder",
+    [(handoff_grid, "--task", "--data"), (reproduce, "--tasks", "--paraphrase.data")],
+)
+def test_a_dev_of_one_group_is_refused_before_any_run(command, task, folder, tmp_path, capsys):
+    data = made_up_questions(make_folder(tmp_path / "data"))
+    dev = data / "quora-dev.csv"
+    head, first, *others = dev.read_text().splitlines()
+    asked = first.split("\t")[1]  # by every pair, which ties them all together
+    rows = [line.replace(line.split("\t")[1], asked) for line in others]
+    dev.write_text("\n".join([head, first, *rows, ""]))
+    arguments = [task, "paraphrase", folder, str(data)]
+    found = refused(command, arguments, tmp_path / "out", capsys)
+    assert "the 4 dev examples are tied together" in found

@@ -198,6 +198,15 @@ class Study:
                 "evaluated epochs or more, which intervals of seconds an epoch are over"
             )
 
+    def check_dev(self) -> None:
+        """Raise InputError where all of dev is one group of examples; its data are read for it."""
+        groups = None if self.folds else self.read_task().groups("dev")
+        if groups is not None and len(set(groups.tolist())) < 2:
+            raise InputError(
+                f"the {len(groups)} dev examples are tied together, as each shares a text with "
+                "another; expected two groups of them or more, which intervals are over"
+            )
+
     def read_task(self) -> Task:
         """Return the task on the study's data, as its runs read it."""
         return read_task(self.arm("").config)
