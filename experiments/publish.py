@@ -7,7 +7,6 @@ is made from. The report is made again from the copies, and is the study's own, 
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from experiments.run.evaluation import PACKED, read_addends, statistics_path
 from experiments.run.metrics_log import STEP, extent, read_finished
 from experiments.run.packed import save_packed
 from experiments.run.record import read_run, write_record
-from experiments.run.tables import Cell, Link, Table
+from experiments.run.tables import Link, Table
 from experiments.study.document import Block
 from experiments.study.full_report import write_report
 from experiments.study.protocol import read_plan, write_plan
 from experiments.study.results import Run
+from experiments.study.tuning_table import tried_runs
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 
@@ -47,8 +47,7 @@ def run(config: PublishConfig) -> Path:
     title, protocols, tuning = read_plan(config.study)
     studies = write_report(config.study)  # which reads what has to be copied
     runs = {run.folder: run for arms in studies for arm in arms for run in arm.parts}
-    tables = [block for block in tuning if isinstance(block, Table)]
-    tried = {link.target.parent for table in tables for row in table.rows for link in _links(row)}
+    tried = {*tried_runs(tuning)}
     for folder in runs.keys() | tried:
         copy_records(folder, config.out / _place(folder))
     for folder, run in runs.items():
@@ -67,10 +66,6 @@ def run(config: PublishConfig) -> Path:
 def _place(run: str | Path) -> str:
     """Return where a run lies in the record."""
     return f"runs/{Path(run).name}"
-
-
-def _links(row: Sequence[Cell]) -> list[Link]:
-    return [cell for cell in row if isinstance(cell, Link)]
 
 
 def _moved(block: Block, out: Path) -> Block:

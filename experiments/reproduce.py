@@ -6,7 +6,7 @@ stopped. Learning rates are tuned first, by as many runs for every arm.
 
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +33,6 @@ from experiments.study.full_report import write_report
 from experiments.study.listing import Listed, list_commands
 from experiments.study.protocol import protocol_of, write_plan
 from experiments.study.runner import CarryOut, open_workers, run_all
-from experiments.study.search import FIRST
 from experiments.study.tuning import planned_runs, tune
 from experiments.study.tuning_table import tuning_blocks
 from minigpt.errors import InputError
@@ -144,14 +143,14 @@ def run(config: ReproduceConfig) -> Path | None:
     for task in config.tasks:
         check_bounds(vars(config.plan(task)), group=f"{task}.")
     if config.paper:
-        config = _paper(config)
+        config = original.planned(config)
     _bases(config)
     if config.dry_run:
         with TemporaryDirectory() as folder:
-            _print_plan(_smoke(config, Path(folder)) if config.smoke else config)
+            _print_plan(smoke.planned(config, Path(folder)) if config.smoke else config)
         return None
     if config.smoke:
-        config = _smoke(config, config.out)
+        config = smoke.planned(config, config.out)
     _check(config)
     if config.listed:
         try:
@@ -197,20 +196,6 @@ def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], li
 
 def _runs(studies: list[Study]) -> list[Config]:
     return [run for study in studies for run in study.all_configs()]
-
-
-def _paper(config: ReproduceConfig) -> ReproduceConfig:
-    """Return the paper's plan of the same tasks."""
-    if config.smoke:
-        raise InputError("--paper and --smoke are two plans; expected one of them")
-    plans = {task: replace(config.plan(task), **original.PLAN) for task in config.tasks}
-    return replace(config, models=original.MODELS, plans=plans)
-
-
-def _smoke(config: ReproduceConfig, root: Path) -> ReproduceConfig:
-    """Return the same plan in small, made-up data in a folder under `root`."""
-    plans = smoke.in_small({task: config.plan(task) for task in config.tasks}, root)
-    return replace(config, device="cpu", plans=plans, tuning_runs=FIRST)
 
 
 def _bases(config: ReproduceConfig) -> list[Study]:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from experiments.run.bootstrap import bootstrap_interval
+from experiments.run.config import Config
 from experiments.run.hashed_tensors import load_hashed, save_hashed
 from experiments.run.metrics_log import EVALUATION
 from experiments.run.packed import load_packed
@@ -37,6 +38,14 @@ def evaluate(
             split,
             generator=torch_generator(seed, "evaluation", device=str(device)),
         )
+
+
+def floors_and_ceilings(task: Task, split: str, config: Config) -> dict[str, dict]:
+    """Return what scores stand between, as run.json keeps it; nothing beside a headline alone."""
+    if config.headline_only:
+        return {"floors": {}, "ceilings": {}}
+    floors = by_first(task.floors)(split, generator=numpy_generator(config.seed, "floors"))
+    return {"floors": floors, "ceilings": by_first(task.ceilings)(split)}
 
 
 def describe(evaluation: Evaluation, groups: np.ndarray | None, *, seed: int) -> dict:

@@ -10,7 +10,13 @@ from tqdm import tqdm
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.data import PhaseData, dpo_data
 from experiments.run.display import show_duration
-from experiments.run.evaluation import best_epoch, check_evaluated, evaluations, score
+from experiments.run.evaluation import (
+    best_epoch,
+    check_evaluated,
+    evaluations,
+    floors_and_ceilings,
+    score,
+)
 from experiments.run.folder import RunFolder
 from experiments.run.handover import PAIRS, REFERENCE, hand_over, load_pairs
 from experiments.run.held_out import diagnose
@@ -26,7 +32,7 @@ from experiments.run.time_left import seconds_left
 from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
-from minigpt.parallel import by_first, is_first, most
+from minigpt.parallel import is_first, most
 from tasks import Task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
@@ -62,7 +68,8 @@ class TrainingRun:
         self._restore()
         if self.epoch == 0:
             parameters = dict(zip(("trained", "total"), trainable_parameters(self.policy)))
-            self.folder.update(parameters=parameters, **self._bounds())
+            beside = floors_and_ceilings(self.task, "dev", self.config)
+            self.folder.update(parameters=parameters, **beside)
             self._evaluate("untuned")
             self._next_epoch()
         for phase in self.plan.phases:
@@ -197,14 +204,6 @@ class TrainingRun:
             save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
         left = self._time_left(phase, 1.0) if self.epoch < self.config.epochs else None
         print(epoch_line(record, self.config.epochs, self.task, left), flush=True)
-
-    def _bounds(self) -> dict[str, dict]:
-        """Return what scores stand between; nothing where none but the headline is asked for."""
-        if self.config.headline_only:
-            return {"floors": {}, "ceilings": {}}
-        generator = numpy_generator(self.config.seed, "floors")
-        floors = by_first(self.task.floors)("dev", generator=generator)
-        return {"floors": floors, "ceilings": by_first(self.task.ceilings)("dev")}
 
     def _place(self, phase: str) -> dict:
         """Return where in the run a line of the log belongs."""

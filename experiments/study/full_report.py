@@ -1,8 +1,9 @@
 """The report of a study, which may have several experiments, from what lies in its folder alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from experiments.run.record import read_run
 from experiments.run.tables import Table
 from experiments.study.answer import answer_blocks
 from experiments.study.claims import PAPER
@@ -12,6 +13,7 @@ from experiments.study.judging import cases_of, verdicts_on
 from experiments.study.protocol import read_plan
 from experiments.study.report import study_blocks
 from experiments.study.results import ArmResult, load_results
+from experiments.study.tuning_table import tried_runs
 from tasks.registry import task_class
 
 SCORES = (
@@ -57,11 +59,12 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
     ]
     for (protocol, task, results, _), pairs in zip(studies, judged):
         blocks += study_blocks(protocol, results, task, pairs, folder)
+    tried = [read_run(run) for run in dict.fromkeys(tried_runs(tuning))]
     blocks += [
         Heading("Learning rates"),
         *(map(_folded, tuning) if tuning else [Paragraph(UNTUNED)]),
         Heading("Where this was run"),
-        machines_table([result for _, _, results, _ in studies for result in results]),
+        machines_table([*_records(results for _, _, results, _ in studies), *tried]),
     ]
     write_document(folder, title, blocks)
     print(f"report: {folder}/report.md and report.html")
@@ -73,14 +76,19 @@ def _folded(block: Block) -> Block:
     return Folded("Every run of the search", [block]) if isinstance(block, Table) else block
 
 
-def machines_table(results: Sequence[ArmResult]) -> Table:
+def _records(studies: Iterable[Sequence[ArmResult]]) -> Iterable[dict]:
+    """Return the record of every run, each once: arms of two studies may share theirs."""
+    runs = [run for results in studies for result in results for run in result.parts]
+    return {run.folder: run.record for run in runs}.values()
+
+
+def machines_table(records: Iterable[dict]) -> Table:
     """Return a row for each commit, version and machine that runs tell of, in order of their start.
 
-    The hours are those of the runs, added up.
+    The hours are those of the runs, added up, the tuning's among them.
     """
-    records = {run.folder: run.record for result in results for run in result.parts}
     found: dict[tuple[str, ...], list[dict]] = {}
-    for record in sorted(records.values(), key=lambda record: record["started"]):
+    for record in sorted(records, key=lambda record: record["started"]):
         changed = ", changed" if record["dirty"] else ""
         place = (
             f"{(record['commit'] or 'not known')[:12]}{changed}",

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from experiments.study.search import FIRST
 from minigpt.files import make_folder, write_text
 
-Plan = TypeVar("Plan")  # what is run of one task
+Whole = TypeVar("Whole")  # the options of `experiments.reproduce`
 
 PLAN = {"epochs": 2, "seeds": (0,), "train_examples": 8, "dev_examples": 2, "batch_size": 4}
 OPTIONS = {  # fewer arms, where there are many of a kind
@@ -54,11 +55,11 @@ MADE_UP = {"paraphrase": made_up_questions}  # data of the tasks that do not bri
 ALREADY = ("adapters", "dpo_hyperparameters")  # experiments that the sonnets have shown to work
 
 
-def in_small(plans: dict[str, Plan], root: Path) -> dict[str, Plan]:
-    """Return the plans of tasks cut down; made-up data go into a folder under `root`."""
-    small = {task: replace(plan, **PLAN) for task, plan in plans.items()}
+def planned(config: Whole, root: Path) -> Whole:
+    """Return the plan of a whole study cut down; made-up data go into a folder under `root`."""
+    small = {task: replace(config.plan(task), **PLAN) for task in config.tasks}
     for task in MADE_UP.keys() & small.keys():
         data = MADE_UP[task](make_folder(root / "made-up-questions"))
         left = tuple(name for name in small[task].experiments if name not in ALREADY)
         small[task] = replace(small[task], data=data, experiments=left or small[task].experiments)
-    return small
+    return replace(config, device="cpu", plans=small, tuning_runs=FIRST)

@@ -48,6 +48,13 @@ def tuning_blocks(base: Study, found: Sequence[Found]) -> list[Block]:
     return [Paragraph(how), Table(header, rows, rules=frozenset(rules - {0}))]
 
 
+def tried_runs(tuning: Sequence[Block]) -> list[Path]:
+    """Return the folders of the runs that the tables of `tuning_blocks` link to."""
+    tables = [block for block in tuning if isinstance(block, Table)]
+    cells = [cell for table in tables for row in table.rows for cell in row]
+    return [cell.target.parent for cell in cells if isinstance(cell, Link)]
+
+
 def _row(found: Found, value: float, task: type[Task]) -> list[str | Link]:
     search, trial = found.search, found.trials[value]
     score, loss = (trial.scores.get(name) for name in (task.headline, HELD_OUT_LOSS))
