@@ -48,18 +48,25 @@ class HandoffGridStudy(Study):
         ]
 
     def _claims(self, method: str, metric: str) -> list[Claim]:
-        """Return what is said of one method by one metric; of the first it is primary."""
+        """Return what is said of one method by one metric; of the first it is primary.
+
+        A handoff is held against SFT to the end, which it gives up for DPO, and against its own
+        reference, which tells what DPO did by itself.
+        """
         shown, alone = SHOWN[method], _name(method, self.epochs)
         primary = self._is_primary(method, metric)
         claims = []
         for switch in self.switches():
+            arm = _name(method, switch)
             text = (
-                f"{shown}: DPO alone matches SFT alone"
+                f"{shown}: DPO alone does as SFT alone"
                 if switch == 0
-                else f"{shown}: DPO after epoch {switch} adds about nothing"
+                else f"{shown}: SFT to epoch {switch}, then DPO, does as SFT to the end"
             )
-            arms = _name(method, switch), alone
-            claims.append(Claim(text, "about nothing", *arms, metric, "same", primary))
+            claims.append(Claim(text, "it does", arm, alone, metric, "same", primary))
+            if switch:
+                text = f"{shown}: DPO itself, after epoch {switch}, changes about nothing"
+                claims.append(Claim(text, "not told", arm, arm, metric, "same", primary, own=True))
         after_sft = [switch for switch in self.switches() if switch]
         if len(after_sft) > 1:
             late, early = max(after_sft), min(after_sft)
@@ -90,7 +97,7 @@ class HandoffGridStudy(Study):
 
 
 def _handoff(shown: str, switch: int) -> str:
-    return f"DPO after epoch {switch} ({shown})" if switch else f"DPO alone ({shown})"
+    return f"DPO from epoch {switch + 1} on ({shown})" if switch else f"DPO alone ({shown})"
 
 
 def _name(method: str, switch: int) -> str:

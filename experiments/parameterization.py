@@ -55,9 +55,14 @@ class ParameterizationStudy(Study):
         ]
 
     def _on_the_way(self, rank: int) -> list[Claim]:
-        """Return the same by the headline after each epoch but the last, and at the best ones."""
+        """Return the same by the headline after each epoch but the last, and at the best ones.
+
+        Nothing where the last epoch alone is evaluated.
+        """
         evaluated = range(self.evaluate_every, self.epochs, self.evaluate_every)
         places = [(f"after epoch {epoch}", epoch) for epoch in evaluated]
+        if places:
+            places.append(("where each stops at its best epoch", "best"))
         return [
             Claim(
                 f"full fine-tuning is better than {_name(rank)} {when}",
@@ -68,7 +73,7 @@ class ParameterizationStudy(Study):
                 "more",
                 at=at,
             )
-            for when, at in [*places, ("where each stops at its best epoch", "best")]
+            for when, at in places
         ]
 
 

@@ -19,7 +19,7 @@ from experiments.run.tables import Link, Table
 from experiments.study.document import Block
 from experiments.study.full_report import write_report
 from experiments.study.protocol import read_plan, write_plan
-from experiments.study.results import Run
+from experiments.study.runs import Run
 from experiments.study.tuning_table import tried_runs
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
@@ -46,12 +46,13 @@ def run(config: PublishConfig) -> Path:
         raise InputError(f"{config.out} is not empty; expected a new folder for the record")
     title, protocols, tuning = read_plan(config.study)
     studies = write_report(config.study)  # which reads what has to be copied
-    runs = {run.folder: run for arms in studies for arm in arms for run in arm.parts}
+    runs = [run for arms in studies for arm in arms for run in arm.parts]  # some in two studies
+    folders = {run.folder for run in runs}
     tried = {*tried_runs(tuning)}
-    for folder in runs.keys() | tried:
+    for folder in folders | tried:
         copy_records(folder, config.out / _place(folder))
-    for folder, run in runs.items():
-        copy_statistics(run, config.out / _place(folder))
+    for run in runs:
+        copy_statistics(run, config.out / _place(run.folder))
     copied = [
         replace(one, arms={arm: [*map(_place, folders)] for arm, folders in one.arms.items()})
         for one in protocols
@@ -59,7 +60,7 @@ def run(config: PublishConfig) -> Path:
     write_plan(config.out, title, copied, [_moved(block, config.out) for block in tuning])
     write_report(config.out)
     size = sum(path.stat().st_size for path in config.out.rglob("*") if path.is_file())
-    print(f"record: {config.out}, {len(runs.keys() | tried)} runs, {size / 1e6:.1f} MB")
+    print(f"record: {config.out}, {len(folders | tried)} runs, {size / 1e6:.1f} MB")
     return config.out
 
 

@@ -195,7 +195,9 @@ def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], li
 
 
 def _runs(studies: list[Study]) -> list[Config]:
-    return [run for study in studies for run in study.all_configs()]
+    """Return all runs, those of one seed and fold together, so that arms share the machine."""
+    runs = [run for study in studies for run in study.all_configs()]
+    return sorted(runs, key=lambda run: (run.task, run.seed, run.fold or 0))
 
 
 def _bases(config: ReproduceConfig) -> list[Study]:

@@ -60,6 +60,11 @@ class Metric:
         # In float64 whatever the addends are stored in: thousands of float32 would lose digits.
         return float(self.score(self.statistics.sum(axis=0, dtype=np.float64)))
 
+    @property
+    def whole(self) -> "Metric":
+        """The same score with all units as one."""
+        return replace(self, statistics=self.statistics.sum(axis=0, keepdims=True, dtype=float))
+
     def grouped(self, groups: np.ndarray) -> "Metric":
         """Return the same score with groups as its units, given the group of each unit: (units,).
 

@@ -20,7 +20,7 @@ from experiments.run.record import KEY
 from experiments.run.reference_cache import load_or_compute
 from experiments.run.result import Result
 from experiments.run.training import make_optimizer
-from experiments.study.results import Run
+from experiments.study.runs import Run
 from minigpt import GPT, GPTConfig
 from tasks import Metric, PreferencePair, get_task
 from tests.fuzz_models import same_tensors

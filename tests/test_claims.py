@@ -22,7 +22,8 @@ from experiments.study.handoff_table import handoff_blocks, not_given, own_chang
 from experiments.study.held_out_table import held_out_blocks
 from experiments.study.judging import cases_of
 from experiments.study.report import arms_table
-from experiments.study.results import ArmResult, FoldedRun
+from experiments.study.results import ArmResult
+from experiments.study.runs import FoldedRun
 from experiments.study.sizes import compare_sizes
 from experiments.study.statistics import compare, contrast
 from experiments.study.stopping import stopped_early
@@ -80,13 +81,15 @@ def test_intervals_of_distances_cover_the_truth(change):
 
 def run_of(epochs: list[dict[str, Metric]], **record) -> SimpleNamespace:
     """A run with these metrics after each epoch, from 0 on."""
-    return SimpleNamespace(
+    run = SimpleNamespace(
         epochs=[{"epoch": n, "scores": {}} for n in range(len(epochs))],
         metrics_after=lambda epoch: epochs[epoch],
         metrics={**epochs[-1], MEMORY: PEAK_MEMORY.of(np.array([[100.0, 1.0]] * 2))},
         record={"floors": {}, "ceilings": {}, **record},
         task=get_task("sonnet"),
     )
+    run.parts = [run]
+    return run
 
 
 def test_early_stopping_scores_no_example_at_an_epoch_that_it_chose():
@@ -129,7 +132,7 @@ def handoff_arms() -> list[ArmResult]:
         ("SFT alone", sft),
         ("handoff", handed),
     ):
-        more = {"reference": {"epoch": 1}} if name == "handoff" else {}
+        more = {"reference": {"epoch": 1}, "config": {"beta": 0.5}} if name == "handoff" else {}
         runs = [
             run_of(
                 [
@@ -176,7 +179,7 @@ def test_held_out_pairs_have_a_row_for_every_arm_that_recorded_them():
         }
     _, table = held_out_blocks(arms)
     assert table.rows == [
-        ["handoff", "75.0 ± 0.0", "1.500 ± 1.000", "0.0100 ± 0.0000", "0.0200 ± 0.0000"]
+        ["handoff", "75.0 ± 0.0", "3.000 ± 2.000", "0.0100 ± 0.0000", "0.0200 ± 0.0000"]
     ]
 
 
@@ -231,10 +234,12 @@ def test_the_primary_claims_are_few_and_of_the_headline():
     primary = [c for study in STUDIES for c in study().claims() if c.primary]
     assert [claim.text for claim in primary] == [
         "full fine-tuning is better than LoRA r = 8",
-        "full: DPO alone matches SFT alone",
-        "full: DPO after epoch 3 adds about nothing",
-        "full: DPO after epoch 9 adds about nothing",
-        "parameterization matters more than DPO after epoch 3 (full)",
+        "full: DPO alone does as SFT alone",
+        "full: SFT to epoch 3, then DPO, does as SFT to the end",
+        "full: DPO itself, after epoch 3, changes about nothing",
+        "full: SFT to epoch 9, then DPO, does as SFT to the end",
+        "full: DPO itself, after epoch 9, changes about nothing",
+        "parameterization matters more than DPO from epoch 4 on (full)",
     ]
     assert {claim.metric for claim in primary} == {"bits_per_char"}
     assert {claim.at for claim in primary} == {"end"}

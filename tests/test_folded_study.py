@@ -13,7 +13,8 @@ from experiments.study.claims import SECONDS
 from experiments.study.conduct import run_study
 from experiments.study.handoff_table import own_change
 from experiments.study.report import _links
-from experiments.study.results import ArmResult, by_seed, load_results
+from experiments.study.results import ArmResult, load_results
+from experiments.study.runs import by_seed
 from experiments.study.statistics import compare
 from minigpt.errors import InputError
 from tasks.base import Task

@@ -108,7 +108,9 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_p
     folder = tmp_path / "handoff-grid-opposite"
     assert len(list(folder.rglob("epochs-bits.svg"))) == 1
     text = (folder / "report.md").read_text()
-    (claim,) = [line for line in text.splitlines() if line.startswith("| full: DPO after epoch 1")]
+    (claim,) = [
+        line for line in text.splitlines() if line.startswith("| full: SFT to epoch 1, then")
+    ]
     assert "| kilobits/word |" in claim
     assert "cannot be told" in claim
     assert "differences on both sides of 350.0" in claim  # the margin

@@ -6,7 +6,8 @@ from experiments.run.config import Config
 from experiments.run.tables import Table
 from experiments.study.arms import Arm
 from experiments.study.pair_table import COLUMNS, pair_blocks
-from experiments.study.results import ArmResult, Run
+from experiments.study.results import ArmResult
+from experiments.study.runs import Run
 from tasks import Example, PreferencePair, describe_pairs, get_task
 
 GOLD = "".join(f"the {name} line of four\n" for name in ("first", "second", "third", "last"))

@@ -67,7 +67,7 @@ def test_the_answer_comes_first_and_says_each_primary_claim_once(judged, tmp_pat
     assert blocks[1].text == "Primary claims: 6 (holds: 4, does not hold: 1, cannot be told: 1)."
     marks = [mark.text for mark, _ in blocks[-1].items]
     assert marks == [verdict.word for _, verdict in judged[:6]]
-    assert blocks[-1].items[0][1].startswith("“it helps”, by chrF. Better by 1.00, interval ")
+    assert blocks[-1].items[0][1].startswith("“it helps”, by chrF. Better by 1.00 (")
     only_later = answer_blocks([("A study: sonnet", judged[6:])], tmp_path)
     assert only_later[1].text.startswith("Exploratory claims: 1 (holds: 1")
     assert answer_blocks([("A study: sonnet", [])], tmp_path) == []

@@ -44,7 +44,8 @@ class Claim:
 
     `expects` "more": `a` is better than `b`; "same": there is no difference between them that
     matters. The metric's score says from where on it does. With `beyond`, "more" says that `a` and
-    `b` lie further apart than those two arms do, whichever of each two is the better.
+    `b` lie further apart than those two arms do, whichever of each two is the better. With `own`,
+    `b` is `a` too, and stands for its reference, the policy at its handoff.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Claim:
     primary: bool = False  # one of the few that are fixed before the runs; others are exploratory
     at: int | Literal["end", "best"] = "end"  # after which epoch; best: each arm's own
     beyond: tuple[str, str] | None = None
+    own: bool = False
 
 
 def judged_by(task: Task | type[Task]) -> tuple[str, ...]:

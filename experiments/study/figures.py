@@ -17,10 +17,10 @@ from tasks import Score, Task
 
 WIDTH, BELOW, FLOORS_BESIDE = 560, 50, 150  # of a figure; from a panel to the legend; of names
 NOTE = (
-    "means over seeds, on dev. By epoch, full lines are full fine-tuning, dashed ones LoRA; "
-    "markers tell the handoff, where arms differ in it, and a large one stands where it took "
-    "place; bands reach from the lowest to the highest seed; floors, dotted, need no learning. In "
-    "a heat map bright is better, whatever the metric."
+    "means over seeds, on dev. By epoch, points are evaluations, which lines only join; full lines "
+    "are full fine-tuning, dashed ones LoRA; markers tell the handoff, where arms differ in it, "
+    "and a large one stands where it took place; bands reach from the lowest to the highest seed; "
+    "floors, dotted, need no learning. In a heat map bright is better, whatever the metric."
 )
 
 

@@ -26,9 +26,11 @@ CLAIMS = (
     "A claim is judged by the interval of a lead, the first arm's over the second in the metric's "
     "good direction: a lead above 0 is better, whatever the metric. The margin is the smallest "
     "lead that matters; what would be found is the smallest that such a study finds four times of "
-    "five. The primary claims were fixed before the runs and are judged together (Holm, 1979): in "
-    "95 % of such studies none of their verdicts is wrong. All others are exploratory, and of "
-    f"many of those some are wrong. The claims are those of {PAPER}."
+    "five; p is how likely a lead as large, either way, is where there is none, and says nothing "
+    "of a claim that two arms are the same. The primary claims were fixed before the runs and are "
+    "judged together (Holm, 1979), by intervals wider than 95 %: in 95 % of such studies none of "
+    "their verdicts is wrong. All others are exploratory, and of many of those some are wrong. "
+    f"The claims are those of {PAPER}, or lead to them."
 )
 UNTUNED = "Not tuned here: the defaults of `experiments.handoff`, or the rates that were given."
 

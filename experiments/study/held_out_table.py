@@ -7,36 +7,44 @@ import numpy as np
 from experiments.run.tables import Table
 from experiments.study.document import Block, Paragraph
 from experiments.study.results import ArmResult
+from experiments.study.runs import Run
 
+MARGINS = "eval_rewards/margins"
 COLUMNS = {  # of `diagnose`: heading, factor to the shown value, decimals
     "eval_rewards/accuracies": ("reward accuracy %", 100, 1),
-    "eval_rewards/margins": ("reward margin", 1, 3),
+    MARGINS: ("margin, nats", 1, 3),
     "eval_kl/chosen": ("KL, chosen", 1, 4),
     "eval_kl/rejected": ("KL, rejected", 1, 4),
 }
 MEANING = (
     "After the last epoch, on pairs made of dev examples at each run's handoff: how often the "
-    "chosen side has the larger reward, by how much on average (in units of beta, so that only "
-    "arms of one beta compare), and the KL from the policy to the reference in nats per token of "
-    "either side. Means over seeds ± their standard deviation; every run has pairs of its own."
+    "chosen side has the larger reward, by how many nats on average (the margin of rewards over "
+    "the run's beta, which may be tuned for each fold), and the KL from the policy to the "
+    "reference in nats per token of either side. Means over seeds ± their standard deviation; "
+    "every run has pairs of its own."
 )
 
 
 def held_out_blocks(results: Sequence[ArmResult]) -> list[Block]:
     """Return a table of the arms with held-out pairs; nothing where no run recorded any."""
-    rows = []
-    for result in results:
-        last = [run.epochs[-1] for run in result.runs]
-        if all(COLUMNS.keys() <= record.keys() for record in last):
-            rows.append([result.name, *(_show(name, last) for name in COLUMNS)])
+    rows = [
+        [result.name, *(_show(name, result) for name in COLUMNS)]
+        for result in results
+        if all(COLUMNS.keys() <= part.epochs[-1].keys() for part in result.parts)
+    ]
     if not rows:
         return []
     header = ["arm", *(heading for heading, _, _ in COLUMNS.values())]
     return [Paragraph(MEANING), Table(header, rows)]
 
 
-def _show(name: str, records: Sequence[dict]) -> str:
+def _show(name: str, result: ArmResult) -> str:
     _, factor, decimals = COLUMNS[name]
-    values = factor * np.array([record[name] for record in records])
+    values = factor * np.array([np.mean([_of(p, name) for p in run.parts]) for run in result.runs])
     spread = f" ± {values.std(ddof=1):.{decimals}f}" if len(values) > 1 else ""
     return f"{values.mean():.{decimals}f}{spread}"
+
+
+def _of(run: Run, name: str) -> float:
+    value = run.epochs[-1][name]
+    return value / run.record["config"]["beta"] if name == MARGINS else value

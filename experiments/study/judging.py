@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments.study.claims import Claim, scores_of
+from experiments.study.handoff_table import own_change
 from experiments.study.results import ArmResult, recorded
 from experiments.study.sizes import compare_sizes
 from experiments.study.statistics import Difference, compare
@@ -18,7 +21,7 @@ class Case(NamedTuple):
     claim: Claim
     difference: Difference
     margin: float  # in the metric's units
-    floors: dict[str, float]
+    floors: dict[str, float]  # those that reach the better arm's score
     score: Score
     unit: str  # what is scored one by one
 
@@ -41,9 +44,10 @@ def cases_of(
         difference = _difference(claim, arms)
         margin = score.margin * (difference.scores[1] if score.relative else 1.0)
         its_floors = {name: f[claim.metric] for name, f in floors.items() if claim.metric in f}
-        if claim.beyond:
-            its_floors = {}  # of scores, and none of distances between them
-        cases.append(Case(claim, difference, margin, its_floors, score, score.unit or task.unit))
+        reaching = _reaching(
+            its_floors, [metrics_at(arms[n], claim.metric, claim.at) for n in _named(claim)]
+        )
+        cases.append(Case(claim, difference, margin, reaching, score, score.unit or task.unit))
     return cases
 
 
@@ -52,15 +56,32 @@ def not_scored(claims: Sequence[Claim], results: Sequence[ArmResult]) -> list[st
     return sorted({claim.metric for claim in claims} - recorded(results))
 
 
+def _named(claim: Claim) -> list[str]:
+    return [claim.a, claim.b, *(claim.beyond or ())]
+
+
+def _reaching(floors: Mapping[str, float], arms: Sequence[Sequence[Metric]]) -> dict[str, float]:
+    """Return the floors that reach the best arm's mean score over its seeds, the best floor first.
+
+    `arms` are the metrics of each arm's seeds.
+    """
+    sign = 1 if arms[0][0].larger_is_better else -1
+    best = max(sign * np.mean([metric.value for metric in metrics]) for metrics in arms)
+    names = sorted(floors, key=lambda name: -sign * floors[name])
+    return {name: floors[name] for name in names if sign * floors[name] >= best}
+
+
 def _difference(claim: Claim, arms: Mapping[str, ArmResult]) -> Difference:
     """Return the difference that a claim is about."""
 
     def metrics(name: str) -> list[Metric]:
         return metrics_at(arms[name], claim.metric, claim.at)
 
+    if claim.own:
+        return own_change(arms[claim.a], claim.metric)
     if not claim.beyond:
         return compare(metrics(claim.a), metrics(claim.b))
-    named = {name: metrics(name) for name in (claim.a, claim.b, *claim.beyond)}
+    named = {name: metrics(name) for name in _named(claim)}
     return compare_sizes(named, (claim.a, claim.b), tuple(claim.beyond))
 
 

@@ -7,15 +7,17 @@ import numpy as np
 
 from experiments.run.display import show_floor
 from experiments.run.tables import Link, Mark, Table
-from experiments.study.claims import SECONDS
+from experiments.study.claims import MEMORY, SECONDS
 from experiments.study.document import Block, Figures, Folded, Heading, Paragraph
 from experiments.study.figures import draw_epochs, draw_heat_map
+from experiments.study.fold_units import fold_blocks
 from experiments.study.forest import TONES, Judged
 from experiments.study.handoff_table import handoff_blocks
 from experiments.study.judging import not_scored
 from experiments.study.pair_table import pair_blocks
 from experiments.study.protocol import Protocol
-from experiments.study.results import ArmResult, Run, judged_metrics, recorded
+from experiments.study.results import ArmResult, judged_metrics, recorded
+from experiments.study.runs import Run
 from experiments.study.statistics import arm_estimate
 from experiments.study.verdict import smallest_told
 from tasks import Metric, Score, Task
@@ -45,6 +47,7 @@ def study_blocks(
         Paragraph(protocol.question),
         Figures(pictures),
         *([claims_table(judged)] if judged else []),
+        *fold_blocks(protocol.claims, results, task),
         *(Paragraph(UNSCORED.format(name)) for name in not_scored(protocol.claims, results)),
         Folded("Every arm: scores, floors, costs, and its runs", [arms_table(results, task)]),
         *test_blocks(results, task),
@@ -68,7 +71,7 @@ def claims_table(judged: Sequence[Judged]) -> Table:
                 *map(show, difference.scores),
                 f"{show(difference.lead.value)} [{show(low)}, {show(high)}]",
                 show(case.margin),
-                show(smallest_told(difference)),
+                show(smallest_told(difference, verdict.interval)),
                 f"{difference.p:.2g}",
                 Mark(verdict.word, TONES[verdict.word]),
                 verdict.reason,
@@ -145,7 +148,7 @@ def _show_arm(metrics: Sequence[Metric], score: Score) -> str:
 
 def _costs(result: ArmResult) -> list[str]:
     seconds = np.mean([metric.value for metric in result.metrics(SECONDS)])
-    memory = max(run.record["peak_memory_mib"] for run in result.runs)
+    memory = np.mean([metric.value for metric in result.metrics(MEMORY)])
     return [
         f"{result.runs[0].record['parameters']['trained']:,}",
         f"{seconds:.1f}",

@@ -10,7 +10,8 @@ from experiments.run.contents import SHOWN
 from experiments.run.display import TERMINAL, printable
 from experiments.run.record import read_run
 from experiments.study.arms import Arm
-from experiments.study.results import ArmResult, Run
+from experiments.study.results import ArmResult
+from experiments.study.runs import Run
 from experiments.study.statistics import Difference, compare
 from minigpt.errors import InputError
 from tasks import Metric, Task

@@ -150,18 +150,18 @@ def paired_difference(metric: Metric, baseline: Metric) -> Metric:
     )
 
 
-def needed(difference: Difference, effect: float) -> Needed:
+def needed(difference: Difference, effect: float, alpha: float = 0.05) -> Needed:
     """Return what would bring the interval's half-width below `effect` (in the metric's units).
 
-    Either more examples with today's seeds, or more seeds of both arms with today's examples;
-    today's numbers where the interval is narrow enough.
+    The interval leaves out a share `alpha`. Either more examples with today's seeds, or more seeds
+    of both arms with today's examples; today's numbers where the interval is narrow enough.
     """
     estimate = difference.estimate
 
     def half_width(units: int, seeds: int) -> float:
         variance = estimate.units.variance * difference.units / units
         parts = [_with_seeds(part, max(seeds, part.degrees + 1)) for part in estimate.seeds]
-        return Estimate(0.0, Part(variance, units - 1), tuple(parts)).interval()[1]
+        return Estimate(0.0, Part(variance, units - 1), tuple(parts)).interval(1 - alpha)[1]
 
     fewest = min(difference.seeds)
     return Needed(

@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.study.results import ArmResult, FoldedRun, Run
+from experiments.study.results import ArmResult
+from experiments.study.runs import FoldedRun, Run
 from tasks import Metric
 
 

@@ -8,7 +8,7 @@ from experiments.study.arms import Study
 from experiments.study.document import Block, Paragraph
 from experiments.study.search import at_edge
 from experiments.study.trials import HELD_OUT_LOSS, Trial
-from experiments.study.tuning import Found
+from experiments.study.tuning import PARTS, Found, parts_of
 from tasks import Task
 from tasks.registry import task_class
 
@@ -21,9 +21,10 @@ HOW = (
     "then DPO's for each method and loss at the early handoff, which all handoffs use, then DPO's "
     "beta. SFT's rate and beta are chosen by {headline} after the last epoch, the rate of a "
     "preference loss by that loss on held-out pairs: a rate that does next to nothing would lose "
-    "least of what SFT has learnt, and is no DPO. A run whose numbers were no longer finite, or "
-    "whose loss rose by a quarter on the way, has diverged and counts as worst. A value chosen at "
-    "the edge may not be the best there is."
+    "least of what SFT has learnt, and is no DPO. Losses of two betas do not compare, so that beta "
+    "is chosen as SFT's rate is, which favours one that changes little. A run whose numbers were "
+    "no longer finite, or whose loss rose by a quarter on the way, has diverged and counts as "
+    "worst. A value chosen at the edge may not be the best there is."
 )
 
 
@@ -80,8 +81,9 @@ def _note(found: Found, value: float, trial: Trial) -> str:
 def _how(base: Study, task: type[Task], *, runs: int) -> str:
     fewer = [f"{most:,} {name.replace('_', ' ')}" for name, most in task.tuning.items()]
     data = (
-        "the folds make three parts, and a value is used where one of its folds is dev, but tuned "
-        "without its part, on the fold after it, the others being trained on"
+        f"the {base.folds} folds make {PARTS} parts, and a value is used where one of its folds is "
+        "dev, but tuned without its part, on the fold after it, the others being trained on "
+        f"({_others(base)} folds)"
         if base.folds
         else "a fifth of the training split is dev, the rest is trained on"
     )
@@ -91,3 +93,9 @@ def _how(base: Study, task: type[Task], *, runs: int) -> str:
         data=data,
         headline=task.metrics[task.headline].short,
     )
+
+
+def _others(base: Study) -> str:
+    """Return on how many folds tuning runs are trained."""
+    numbers = sorted({base.folds - 1 - len(part.folds) for part in parts_of(base.folds)})
+    return " or ".join(map(str, numbers))

@@ -37,10 +37,11 @@ def judge(
 
     The interval is that of a's lead over b in the metric's good direction, and leaves out a share
     `alpha`. `margin` > 0 is the smallest difference that matters, in the metric's units. `floors`
-    are what no learning scores on this metric, name -> value; `unit` names the examples
-    ("sonnets"); `show` writes scores and differences. The first rule that applies decides:
+    are those that need no learning and reach the better arm's score, name -> value, the best first;
+    `unit` names the examples ("sonnets"); `show` writes scores and differences. The first rule that
+    applies decides:
 
-    - A floor reaches the better arm's score: cannot be told, whatever the interval.
+    - There is such a floor: cannot be told, whatever the interval.
     - An arm has fewer than three seeds: cannot be told, as its spread is not known well enough.
     - "more" holds if the interval lies above 0. It does not hold if the interval lies below the
       margin: a is worse, or its lead is too small to matter.
@@ -53,12 +54,13 @@ def judge(
     """
     _check(expects, margin)
     interval = difference.lead.interval(1 - alpha)
-    if obstacle := _floor_reached(difference, floors, show) or _too_few_seeds(difference):
+    if obstacle := _floor_reached(floors, show) or _too_few_seeds(difference):
         return Verdict("cannot be told", obstacle, interval)
     decide = _decide_more if expects == "more" else _decide_same
-    word, reason = decide(difference, interval, margin, show)
+    told = f"{100 * (1 - alpha):.3g} % interval {' to '.join(map(show, interval))}"
+    word, reason = decide(difference, interval, margin, told, show)
     if word == "cannot be told":
-        reason = f"{reason}; {_remedy(difference, margin, expects, unit)}"
+        reason = f"{reason}; {_remedy(difference, margin, expects, unit, alpha)}"
     return Verdict(word, reason, interval)
 
 
@@ -90,12 +92,13 @@ def holm_levels(ps: Sequence[float], alpha: float = ALPHA) -> list[float]:
     return levels
 
 
-def smallest_told(difference: Difference, alpha: float = ALPHA) -> float:
+def smallest_told(difference: Difference, interval: Interval) -> float:
     """Return the smallest lead that such a design finds in four studies of five.
 
-    It is what lies a half-interval and, for the power of 80 %, 0.84 standard errors above 0.
+    It is what lies half an interval, that of the verdict, and, for the power of 80 %, 0.84 standard
+    errors above 0.
     """
-    low, high = difference.estimate.interval(1 - alpha)
+    low, high = interval
     return (high - low) / 2 + 0.84 * difference.estimate.error
 
 
@@ -107,35 +110,41 @@ def _check(expects: str, margin: float) -> None:
 
 
 def _decide_more(
-    difference: Difference, interval: Interval, margin: float, show: Callable[[float], str]
+    difference: Difference,
+    interval: Interval,
+    margin: float,
+    told: str,
+    show: Callable[[float], str],
 ) -> tuple[str, str]:
     """Return the word and the reason of a claim that a is better."""
     low, high = interval
-    told = f"{show(low)} to {show(high)}"
-    lead = f"{_lead(difference, show)}, interval {told}"
+    lead = f"{_lead(difference, show)} ({told})"
     if high < 0:
         return "does not hold", lead
     if high < margin:
         below = f"lies below {show(margin)}, the smallest difference that matters"
-        return "does not hold", f"the lead's interval, {told}, {below}"
+        return "does not hold", f"the lead's {told} {below}"
     if low > 0:
         return "holds", lead
-    return "cannot be told", f"the interval, {told}, holds both 0 and {show(margin)}"
+    return "cannot be told", f"the {told} holds both 0 and {show(margin)}"
 
 
 def _decide_same(
-    difference: Difference, interval: Interval, margin: float, show: Callable[[float], str]
+    difference: Difference,
+    interval: Interval,
+    margin: float,
+    told: str,
+    show: Callable[[float], str],
 ) -> tuple[str, str]:
     """Return the word and the reason of a claim that no difference matters."""
     low, high = interval
-    told = f"{show(low)} to {show(high)}"
     if -margin < low and high < margin:
-        return "holds", f"the interval, {told}, lies within ± {show(margin)}"
+        return "holds", f"the {told} lies within ± {show(margin)}"
     if low >= margin or high <= -margin:
         beyond = f"beyond the {show(margin)} that matters"
-        return "does not hold", f"{_lead(difference, show)}, interval {told}, {beyond}"
+        return "does not hold", f"{_lead(difference, show)} ({told}), {beyond}"
     both = f"holds differences on both sides of {show(margin)}"
-    return "cannot be told", f"the interval, {told}, {both}"
+    return "cannot be told", f"the {told} {both}"
 
 
 def _too_few_seeds(difference: Difference) -> str | None:
@@ -149,21 +158,11 @@ def _too_few_seeds(difference: Difference) -> str | None:
     )
 
 
-def _floor_reached(
-    difference: Difference, floors: Mapping[str, float], show: Callable[[float], str]
-) -> str | None:
-    """Return the highest floor, in a sentence, if it reaches the better arm's score."""
-    if not floors:
-        return None
-    best = max if difference.larger_is_better else min
-    name = best(floors, key=floors.__getitem__)
-    score = best(difference.scores)
-    if best(floors[name], score) != floors[name]:
-        return None
-    return (
-        f"on this metric the floor {name!r} ({show(floors[name])}) reaches "
-        f"the better arm's score ({show(score)})"
-    )
+def _floor_reached(floors: Mapping[str, float], show: Callable[[float], str]) -> str | None:
+    """Return the best floor, in a sentence, if there is one."""
+    for name, value in floors.items():
+        return f"on this metric the floor {name!r} ({show(value)}) reaches the better arm's score"
+    return None
 
 
 def _lead(difference: Difference, show: Callable[[float], str]) -> str:
@@ -171,7 +170,9 @@ def _lead(difference: Difference, show: Callable[[float], str]) -> str:
     return f"{difference.words[lead <= 0]} by {show(abs(lead))}"
 
 
-def _remedy(difference: Difference, margin: float, expects: Expectation, unit: str) -> str:
+def _remedy(
+    difference: Difference, margin: float, expects: Expectation, unit: str, alpha: float
+) -> str:
     """Return what would make the interval narrow enough to decide, rounded up to two figures.
 
     One narrower than the margin cannot hold both 0 and the margin; to tell on which side of the
@@ -179,8 +180,8 @@ def _remedy(difference: Difference, margin: float, expects: Expectation, unit: s
     """
     distance = abs(abs(difference.value) - margin)
     effect = margin / 2 if expects == "more" else max(distance, margin / 10)
-    low, high = difference.estimate.interval()
-    more = needed(difference, min(effect, (high - low) / 2))
+    low, high = difference.estimate.interval(1 - alpha)
+    more = needed(difference, min(effect, (high - low) / 2), alpha)
     ways = []
     if more.examples is not None:
         ways.append(f"{_two_figures(more.examples):,} {unit}")

@@ -53,18 +53,20 @@ def set_statistics(examples: list[Example], written: list[str]) -> dict[str, np.
     """Return the addends (N, K) of each metric of all n continuations of an example together.
 
     They depend on n. "chrf_mbr" is chrF of whole sonnets, each with its best continuation: the
-    minimum-Bayes-risk choice, which does not look at the gold lines. "distinct_1" to "distinct_3"
-    are shares of different n-grams (`distinct_ngrams`).
+    minimum-Bayes-risk choice, which does not look at the gold lines; there is none among one.
+    "distinct_1" to "distinct_3" are shares of different n-grams (`distinct_ngrams`).
     """
     n = len(written) // len(examples)
     samples = [written[i : i + n] for i in range(0, len(written), n)]
-    chosen = [texts[minimum_bayes_risk(texts)] for texts in samples]
-    prompts, gold = zip(*examples)
-    distinct = {
+    found = {
         f"distinct_{order}": np.array([distinct_ngrams(texts, order) for texts in samples])
         for order in DISTINCT
     }
-    return {"chrf_mbr": _whole_counts(prompts, chosen, gold), **distinct}
+    if n > 1:
+        chosen = [texts[minimum_bayes_risk(texts)] for texts in samples]
+        prompts, gold = zip(*examples)
+        found["chrf_mbr"] = _whole_counts(prompts, chosen, gold)
+    return found
 
 
 def _whole_counts(

@@ -9,7 +9,7 @@ from tasks.base import Example
 from tasks.chrf import chrf_between
 from tasks.sonnet.continuations import set_statistics, text_statistics
 from tasks.sonnet.copying import Source
-from tasks.sonnet.judge import LineJudge
+from tasks.sonnet.judge import LineJudge, accuracy
 from tasks.sonnet.scores import SONNET_SCORES
 from tasks.sonnet.shakespeare import GIVEN_LINES, LINES
 
@@ -53,6 +53,20 @@ def sonnet_floors(
         "prompt only": scores([""] * len(examples)),
         "nearest sonnet": scores([nearest] * len(examples)),
     }
+
+
+def sonnet_ceilings(
+    examples: list[Example], source: Source, judge: LineJudge, held_out: list[list[str]]
+) -> dict[str, dict[str, float]]:
+    """Return what Shakespeare's own lines score in place of samples ("gold").
+
+    "judge's accuracy" is how often the judge is right of the lines of the `held_out` sonnets.
+    """
+    gold = text_scores(examples, [example.completion for example in examples], source, judge)
+    rows = {"gold": gold | {"preference_accuracy": 1.0}}
+    if (right := accuracy(judge, held_out)) is not None:
+        rows["judge's accuracy"] = {"judged_gold": right}
+    return rows
 
 
 def text_scores(

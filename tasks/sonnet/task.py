@@ -23,9 +23,9 @@ from tasks.sampling import check_sampling, sample_texts
 from tasks.sonnet.continuations import set_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
-from tasks.sonnet.floors import sonnet_floors, text_scores
-from tasks.sonnet.folds import fold_sonnets, share_lines
-from tasks.sonnet.judge import LineJudge, accuracy, fit_judge
+from tasks.sonnet.floors import sonnet_ceilings, sonnet_floors
+from tasks.sonnet.folds import fold_sonnets, share_lines, sonnet_groups
+from tasks.sonnet.judge import LineJudge, fit_judge
 from tasks.sonnet.scores import SONNET_SCORES
 from tasks.sonnet.shakespeare import (
     GIVEN_LINES,
@@ -78,6 +78,7 @@ class SonnetTask(Task):
         check_sampling(n_samples, temperature, top_p)
         found = fold_sonnets(data, fold) if fold else split_sonnets(data)
         self.fold, self.accounts, self.drawn = fold, found.accounts, found.drawn
+        self._sonnets = found.splits
         self._unlimited = _lines(found.splits)
         for split, limit in (limits or {}).items():
             self._limit(found.splits[split], limit, split)
@@ -105,6 +106,11 @@ class SonnetTask(Task):
                 examples = self.examples(split)
                 whole_sequences(examples, tokenizer, n_positions)
                 self.corruptions(examples)
+
+    def groups(self, split: str) -> np.ndarray | None:
+        """Return the group of each sonnet, (N,), where two say the same (`sonnet_groups`)."""
+        groups = sonnet_groups(self._sonnets[split])
+        return groups if len(set(groups.tolist())) < len(groups) else None
 
     def why_not_scored(self, split: str) -> str:
         """Return why a split has no sonnets."""
@@ -150,7 +156,7 @@ class SonnetTask(Task):
         }
         first = written[:: self.n_samples]
         return Evaluation(
-            metrics={name: score.of(found[name]) for name, score in self.metrics.items()},
+            metrics={n: score.of(found[n]) for n, score in self.metrics.items() if n in found},
             samples=tuple(show_sonnet(e.prompt, text) for e, text in zip(examples[:2], first)),
         )
 
@@ -236,13 +242,8 @@ class SonnetTask(Task):
 
         "judge's accuracy" is how often the judge of "judged_gold" is right of held-out lines.
         """
-        examples = self.examples(split)
-        texts = [example.completion for example in examples]
-        gold = text_scores(examples, texts, self._training, self._judge)
-        rows = {"gold": gold | {"preference_accuracy": 1.0}}
-        if (right := accuracy(self._judge, self._unlimited[split])) is not None:
-            rows["judge's accuracy"] = {"judged_gold": right}
-        return rows
+        examples, lines = self.examples(split), self._unlimited[split]
+        return sonnet_ceilings(examples, self._training, self._judge, lines)
 
 
 def _lines(splits: Mapping[str, Sequence[Sonnet]]) -> dict[str, list[list[str]]]:
