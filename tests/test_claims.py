@@ -18,12 +18,13 @@ from experiments.run.config import make_config
 from experiments.run.plan import resolve
 from experiments.study.arms import Arm
 from experiments.study.claims import MEMORY, PEAK_MEMORY, Claim
+from experiments.study.fold_units import fold_blocks
 from experiments.study.handoff_table import handoff_blocks, not_given, own_change, sft_alone
 from experiments.study.held_out_table import held_out_blocks
 from experiments.study.judging import cases_of
 from experiments.study.report import arms_table
 from experiments.study.results import ArmResult
-from experiments.study.runs import FoldedRun
+from experiments.study.runs import FoldedRun, Run
 from experiments.study.sizes import compare_sizes
 from experiments.study.statistics import compare, contrast
 from experiments.study.stopping import stopped_early
@@ -85,7 +86,7 @@ def run_of(epochs: list[dict[str, Metric]], **record) -> SimpleNamespace:
         epochs=[{"epoch": n, "scores": {}} for n in range(len(epochs))],
         metrics_after=lambda epoch: epochs[epoch],
         metrics={**epochs[-1], MEMORY: PEAK_MEMORY.of(np.array([[100.0, 1.0]] * 2))},
-        record={"floors": {}, "ceilings": {}, **record},
+        record={"floors": {}, "ceilings": {}, "peak_memory_mib": 100.0, **record},
         task=get_task("sonnet"),
     )
     run.parts = [run]
@@ -196,6 +197,57 @@ def test_folds_are_read_as_one_run_by_all_of_it():
     assert folded.epochs[0].keys() == {"epoch", "scores"}
     # Even units have 1, 5 and 3, 2: sums 6 and 5; odd ones 2, 6 and 3, 1: both choose the last.
     assert stopped_early(folded, "bits_per_char").statistics[:, 0].tolist() == [3, 3, 2, 1]
+
+
+def test_folds_as_units_count_in_full_what_their_examples_share():
+    """Folds whose leads are 0.1, 0.2 and 0.6 for each example and seed: Student's t of those."""
+    leads = (0.1, 0.2, 0.6)
+
+    def arm(name: str, behind: float) -> ArmResult:
+        values = [bits(np.arange(4) + behind * lead) for lead in leads]
+        folded = FoldedRun([run_of([{"bits_per_char": each}]) for each in values])
+        return ArmResult(Arm(name, make_config()), [folded] * 3)
+
+    arms, task = [arm("a", 0), arm("b", 1)], get_task("sonnet")
+    claim = Claim("a beats b", "", "a", "b", "bits_per_char", "more", primary=True)
+    (folded,) = fold_blocks([claim, replace(claim, primary=False)], arms, task)
+    half = 4.303 * np.std(leads, ddof=1) / np.sqrt(3)
+    assert folded.blocks[-1].rows == [
+        ["a beats b", "bits/char", f"0.300 [{0.3 - half:.3f}, {0.3 + half:.3f}]"]
+    ]
+    (case,) = cases_of([claim], arms, task)
+    assert case.difference.units == 12
+    assert arms[0].metrics(MEMORY)[0].statistics.tolist() == [[100.0, 1.0]] * 3  # of each fold once
+    assert fold_blocks([claim], handoff_arms(), task) == []
+    assert fold_blocks([replace(claim, primary=False)], arms, task) == []
+
+
+def test_seconds_of_an_epoch_that_is_not_evaluated_are_those_of_the_next():
+    seconds = [(0, 0.0), (1, 20.0), (4, 60.0)]  # SFT for one epoch, DPO for three
+    run = SimpleNamespace(epochs=[{"epoch": n, "seconds": s} for n, s in seconds])
+    assert Run.time.fget(run).value == (20 + 3 * 60) / 4
+
+
+def test_a_claim_about_dpo_itself_holds_an_arm_against_its_own_reference():
+    arms = handoff_arms()
+    claim = Claim("", "", "handoff", "handoff", "bits_per_char", "same", own=True)
+    (case,) = cases_of([claim], arms, get_task("sonnet"))
+    assert case.difference == own_change(arms[-1], "bits_per_char")
+    assert case.difference.scores[0] != case.difference.scores[1]
+
+
+@pytest.mark.parametrize("beyond", [None, ("b", "c")])
+def test_floors_count_where_they_reach_the_best_of_the_arms_of_a_claim(beyond):
+    found = {"far": {"bits_per_char": 2.6}, "near": {"bits_per_char": 2.1}, "none": {"chrf": 9.0}}
+    arms = [
+        ArmResult(
+            Arm(name, make_config()), [run_of([{"bits_per_char": bits([v, v])}], floors=found)] * 3
+        )
+        for name, v in (("a", 2.5), ("b", 2.2), ("c", 2.0))
+    ]
+    claim = Claim("", "", "a", "b", "bits_per_char", "more", beyond=beyond)
+    (case,) = cases_of([claim], arms, get_task("sonnet"))
+    assert list(case.floors) == ([] if beyond else ["near"])  # fewer bits are better, and c has 2.0
 
 
 @pytest.mark.slow

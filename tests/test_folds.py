@@ -66,6 +66,13 @@ def test_sonnets_belong_together_by_a_line_whatever_its_spelling_of_case_and_com
     assert np.flatnonzero(groups == groups[-1]).tolist() == [17, 154]
 
 
+def test_sonnets_that_say_the_same_are_one_unit_of_an_interval():
+    found = [task.groups("dev") for task in folds("sonnet")]
+    tied = [groups for groups in found if groups is not None]
+    assert [len(groups) - len(set(groups.tolist())) for groups in tied] in ([1, 1], [2])
+    assert get_task("sonnet").groups("dev") is None  # all of them are independent
+
+
 def test_lines_that_training_has_are_counted(tmp_path):
     assert get_task("sonnet").leak("dev") == (
         "of 12 sonnets 0.0 % share a line with one of training (dev)"

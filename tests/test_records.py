@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def study(lora_run, tmp_path_factory) -> Path:
-    """Two arms of one seed each, SFT then DPO, a primary claim and one that is not."""
+    """Two arms of one seed each, SFT then DPO, in two experiments; a primary claim and others."""
     folder = tmp_path_factory.mktemp("study")
     config = options_of(lora_run)
     shutil.copytree(lora_run, folder / "runs" / "zero")
@@ -42,6 +42,7 @@ def study(lora_run, tmp_path_factory) -> Path:
     claims = [
         Claim("one is better than zero", "better", "one", "zero", "accuracy", "more", primary=True),
         Claim("one does as zero", "the same", "one", "zero", "macro_f1", "same"),
+        Claim("one does as zero at first", "the same", "one", "zero", "accuracy", "same", at=0),
     ]
     arms = {"zero": ["runs/zero"], "one": ["runs/one"]}
     cells = [[0.1, 1e-4, "zero"], [0.3, 1e-4, "one"]]
@@ -49,7 +50,9 @@ def study(lora_run, tmp_path_factory) -> Path:
     shutil.copytree(lora_run, folder / "runs" / "tried")
     link = Link("tried", folder / "runs" / "tried" / "run.json")
     tuning = [Paragraph("One rate was tried."), Table(["rate", "run"], [["0.05", link]])]
-    write_plan(folder, "A small study", [protocol], tuning)
+    # The same runs once more, of which it reads less.
+    again = replace(protocol, name="again", claims=claims[1:2], heat_map=[])
+    write_plan(folder, "A small study", [protocol, again], tuning)
     write_report(folder)
     return folder
 
