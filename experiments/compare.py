@@ -1,6 +1,6 @@
 """Runs beside each other: `python -m experiments.compare --runs A B --out DIR`.
 
-Each run is compared with the first, at its best epoch, on the very same examples: the difference of
+Each run is compared with the first, at its best epoch, on the very same examples: the lead by
 every metric with its interval, the samples beside each other, the curves in one figure.
 """
 
@@ -27,10 +27,11 @@ from experiments.study.statistics import Difference
 from minigpt.files import make_folder, write_text
 
 HOW_TO_READ = (
-    "A difference is the second run's score minus the first's, each after the epoch that was best "
-    "on dev. Brackets are 95 % intervals, paired by example: they cover the choice of examples. "
-    "With one seed a run they say nothing of seeds, which can move a score by more; and where many "
-    "metrics are looked at, one in twenty intervals leaves out 0 by chance."
+    "A lead is that of the second run over the first: above 0 it is better, whatever the metric. "
+    "Each is scored after the epoch that was best on dev. Brackets are 95 % intervals, paired by "
+    "example: they cover the choice of examples. With one seed a run they say nothing of seeds, "
+    "which can move a score by more; and where many metrics are looked at, one in twenty intervals "
+    "leaves out 0 by chance."
 )
 
 
@@ -77,8 +78,8 @@ def _section(
     units = next(iter(found.values())).units
     title = f"{split}, {units:,} {baseline.runs[0].task.unit}: {names[1]} against {names[0]}"
     rows = difference_rows(baseline.runs[0].task, found)
-    header = ["", "better", baseline.name, arm.name, "difference"]
-    lines = align([["", "better", "first", "second", "difference"], *rows])
+    header = ["", "better", baseline.name, arm.name, "lead"]
+    lines = align([["", "better", "first", "second", "lead"], *rows])
     print("\n".join([title, *lines, ""]))
     return [Heading(title), Table(header, rows)]
 

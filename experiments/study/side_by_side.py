@@ -96,13 +96,13 @@ def _metrics(arm: ArmResult, split: str) -> dict[str, Metric]:
 
 
 def difference_rows(task: type[Task], found: dict[str, Difference]) -> list[list[str]]:
-    """Return a row per metric: its name, which way is better, both scores, and the difference."""
+    """Return a row per metric: its name, which way is better, both scores, and the lead."""
     rows = []
     for name, difference in found.items():
         score = task.metrics[name]
         value, low, high = (
             f"{'+' if number > 0 else ''}{score.show(number)}"
-            for number in (difference.value, *difference.estimate.interval())
+            for number in (difference.lead.value, *difference.lead.interval())
         )
         better = "higher" if score.larger_is_better else "lower"
         after, before = map(score.show, difference.scores)
