@@ -18,17 +18,19 @@ class DoRALinear(LoRALinear):
     both or neither. Here B A only turns a row, and its length is m, a number per output that is
     trained at the same time. (The paper's columns are the rows of nn.Linear's (out, in) weight.)
 
-    m starts as the lengths of W's rows, so that g is 1 and the layer exactly its base at step 0.
-    The gradient takes ||...|| for a constant (section 4.3): the product B A, (out, in), is then
-    needed for that norm alone, and nothing of its size is kept for the backward pass. Every
-    forward pass computes the norm anew; `merge` before generating saves that.
+    m starts as the lengths of W's rows, so that g is 1 and the layer exactly its base at step 0,
+    also once `cast_base` has rounded W. The gradient takes ||...|| for a constant (section 4.3):
+    the product B A, (out, in), is then needed for that norm alone, and nothing of its size is kept
+    for the backward pass. Every forward pass computes the norm anew; `merge` before generating
+    saves that.
 
     Made, merged, unmerged and switched off like any LoRALinear.
     """
 
     def __init__(self, base: nn.Linear, *args: Any, **kwargs: Any):
         super().__init__(base, *args, **kwargs)
-        self.lora_magnitude_vector = nn.Parameter(self._row_norms())  # m, by PEFT's name
+        m = self._row_norms().to(self.lora_A.weight.dtype)
+        self.lora_magnitude_vector = nn.Parameter(m)  # by PEFT's name
 
     def adapted(self, x: Tensor) -> Tensor:
         """Return the formula above for inputs (..., in): (..., out)."""
@@ -44,18 +46,26 @@ class DoRALinear(LoRALinear):
         """W x (..., out), where y is what the base gave for x before dropout."""
         return F.linear(x, self.base.weight)
 
+    @torch.no_grad()
+    def cast_base(self, dtype: torch.dtype) -> None:
+        """Keep the base in another type; m follows the lengths of W's rows, lest g changes."""
+        g = self._gain()
+        super().cast_base(dtype)
+        self.lora_magnitude_vector.copy_(g * self._row_norms())
+
     def delta(self) -> Tensor:
         """g (W + scaling * B A) - W, (out, in), in fp32 or better: what merging adds to W."""
         return self._gain().unsqueeze(1) * self._turned() - self._base_weight()
 
     def _gain(self) -> Tensor:
         """g (out,), whose gradient reaches m alone."""
-        return self.lora_magnitude_vector / self._row_norms()
+        m = self.lora_magnitude_vector
+        return m / self._row_norms().to(m.dtype)  # rounded as m is, lest g at step 0 is not 1
 
     @torch.no_grad()
     def _row_norms(self) -> Tensor:
-        """||W + scaling * B A|| of each row, (out,), rounded as m is, lest g at step 0 is not 1."""
-        norms = torch.linalg.vector_norm(self._turned(), dim=1).to(self.base.weight.dtype)
+        """||W + scaling * B A|| of each row, (out,), in fp32 or better."""
+        norms = torch.linalg.vector_norm(self._turned(), dim=1)
         return norms.detach()  # from forward-mode derivatives too
 
     def _turned(self) -> Tensor:

@@ -24,10 +24,10 @@ class LoRALinear(nn.Module):
     alpha / sqrt(r) keeps its size (rank-stabilised LoRA, Kalajdzievski, 2023, arXiv 2312.03732).
 
     The layer has two states. `enabled`: whether the correction counts. `merged`: whether it has
-    been added into W, so that a forward pass costs what the base costs. Only `merge` and `unmerge`
-    change W; a forward pass never does. What would mix the two up raises RuntimeError: merging
-    twice or while disabled, unmerging what is not merged, disabling while merged, and a forward
-    pass in training mode while merged, since no gradient could reach A and B.
+    been added into W, so that a forward pass costs what the base costs. Only `merge`, `unmerge` and
+    `cast_base` change W; a forward pass never does. What would mix the two up raises RuntimeError:
+    merging twice or while disabled, unmerging what is not merged, disabling or casting while
+    merged, and a forward pass in training mode while merged, since no gradient could reach A and B.
 
     A is drawn from `generator`, a CPU generator, or from torch's default one when none is given;
     drawing on the CPU in fp32 gives one seed one adapter on every device and in every precision.
@@ -100,6 +100,13 @@ class LoRALinear(nn.Module):
         dtype = torch.promote_types(self.base.weight.dtype, torch.float32)
         with torch.autocast(self.base.weight.device.type, enabled=False):
             return self.scaling * (self.lora_B.weight.to(dtype) @ self.lora_A.weight.to(dtype))
+
+    @torch.no_grad()
+    def cast_base(self, dtype: torch.dtype) -> None:
+        """Keep the base in another type, and the adapter as it is. RuntimeError while merged."""
+        if self.merged:
+            raise RuntimeError("a merged base cannot be cast; expected unmerge() before")
+        self.base.to(dtype)
 
     @torch.no_grad()
     def merge(self) -> None:

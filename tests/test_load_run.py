@@ -140,6 +140,17 @@ def test_the_hash_of_a_bf16_runs_base_is_found_from_fp32_weights(small_model):
     assert {p: base_hash(policy, p) for p in hashes} == hashes and len({*hashes.values()}) == 2
 
 
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_policy_in_bf16_begins_as_its_base(small_model, dora):
+    policy = start(Source(str(small_model)), lora=LoRAConfig(4, dora=dora), precision="bf16")
+    layers = lora.lora_layers(policy).values()
+    assert {layer.base.weight.dtype for layer in layers} == {torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        found = logits(policy)
+        with lora.disabled(policy):
+            assert torch.equal(found, logits(policy))
+
+
 # --- What --model takes.
 
 

@@ -70,6 +70,24 @@ def test_step_zero_equals_the_base_exactly(dtype):
     assert all(torch.equal(layers[name].base.weight, weight) for name, weight in base.items())
 
 
+def test_a_cast_base_leaves_the_gain_and_what_m_is():
+    """Also beside a base in bf16, m is the rows' length: so it is for who loads them in fp32."""
+
+    def gain(layer: lora.DoRALinear) -> torch.Tensor:
+        BA = layer.lora_B.weight @ layer.lora_A.weight
+        turned = layer.base.weight.float() + layer.scaling * BA
+        return layer.lora_magnitude_vector / turned.norm(dim=1)
+
+    for layer in lora.lora_layers(make_adapted(rank=4, dora=True)).values():
+        expected = gain(layer)
+        layer.cast_base(torch.bfloat16)
+        assert {p.dtype for p in layer.base.parameters()} == {torch.bfloat16}
+        assert layer.lora_magnitude_vector.dtype == layer.lora_A.weight.dtype == torch.float32
+        torch.testing.assert_close(gain(layer), expected, rtol=1e-6, atol=0)
+        lengths = (layer.base.weight.float() + layer.delta()).norm(dim=1)
+        torch.testing.assert_close(lengths, layer.lora_magnitude_vector, rtol=1e-6, atol=0)
+
+
 def test_autocast_keeps_the_bases_type_and_an_fp32_norm():
     model = make_adapted(rank=4, dora=True)
     expected = model(ids())
@@ -137,5 +155,7 @@ def test_illegal_states_are_refused():
     lora.merge(model)
     with pytest.raises(RuntimeError, match="merged already"):
         lora.merge(model)
+    with pytest.raises(RuntimeError, match="merged base cannot be cast"):
+        lora.lora_layers(model)["h.0.attn.c_attn"].cast_base(torch.bfloat16)
     with pytest.raises(RuntimeError, match="merged adapter cannot be trained"):
         model.train()(ids())

@@ -221,7 +221,7 @@ def test_activations_in_fp32_over_a_frozen_base_in_bf16(method, fast):
     model = make_model(method, fast=fast)
     expected = model(ids())
     for layer in lora.lora_layers(model).values():
-        layer.base.to(torch.bfloat16)
+        layer.cast_base(torch.bfloat16)
     assert (model(ids()) - expected).norm() / expected.norm() < 2e-2
     if method != "full":
         with lora.disabled(model):

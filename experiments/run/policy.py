@@ -32,7 +32,7 @@ def make_policy(
     adapted = inject(policy, lora, generator=generator) if lora else []
     if precision == "bf16":
         for layer in lora_layers(policy).values():
-            layer.base.to(torch.bfloat16)
+            layer.cast_base(torch.bfloat16)
     accelerate(policy, FUSED, backend=compile)
     return policy, adapted
 
