@@ -69,6 +69,7 @@ class Predictions:
     course: str | None = None  # the same as Stanford's CS224N takes it in, where it does
 
 
+# Makes one pair of each example, in their order.
 PairMaker = Callable[[Sequence[Example], Draws], list[PreferencePair]]
 
 

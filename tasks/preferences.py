@@ -26,9 +26,10 @@ def build_pairs(
     *,
     generator: torch.Generator,
     n_samples: int = 8,
-) -> list[PreferencePair]:
+) -> list[tuple[PreferencePair, Example]]:
     """Return the pairs that the task's maker `name` makes of `examples`, without those that tie.
 
+    Each stands beside the example that it was made of, which its prompt alone does not tell.
     `model` is the policy as it stands at the handoff; a maker that chooses among samples takes
     `n_samples` from it for each example. The same generator state gives the same pairs. Raises
     InputError for a maker that the task does not have.
@@ -39,10 +40,10 @@ def build_pairs(
             f"expected one of {', '.join(task.preferences)}"
         )
     draws = Draws(task, model, tokenizer, generator, n_samples)
-    pairs = task.preferences[name](examples, draws)
+    made = zip(task.preferences[name](examples, draws), examples, strict=True)
     return [
-        pair
-        for pair in pairs
+        (pair, example)
+        for pair, example in made
         if pair.chosen != pair.rejected and (task.end_of_text or (pair.chosen and pair.rejected))
     ]
 
@@ -83,9 +84,9 @@ def best_vs_worst(examples: list[Example], draws: Draws) -> list[PreferencePair]
 
 
 def describe_pairs(
-    pairs: list[PreferencePair], examples: list[Example], *, free_text: bool
+    made: list[tuple[PreferencePair, Example]], n_examples: int, *, free_text: bool
 ) -> dict[str, float]:
-    """Return what is known of the pairs that `build_pairs` made of `examples`, as plain numbers.
+    """Return what is known of the pairs that `build_pairs` made of examples, as plain numbers.
 
     "share_dropped" counts the examples whose two sides were equal. A pair is degenerate when a
     side is empty or has fewer than half of the gold's lines. A margin is the chrF of the chosen
@@ -94,14 +95,13 @@ def describe_pairs(
     characters. Where every pair was dropped, only the counts are there.
     """
     found = {
-        "examples": len(examples),
-        "pairs": len(pairs),
-        "share_dropped": 1 - len(pairs) / len(examples),
+        "examples": n_examples,
+        "pairs": len(made),
+        "share_dropped": 1 - len(made) / n_examples,
     }
-    if not pairs:
+    if not made:
         return found
-    completions = dict(examples)
-    gold = [completions[pair.prompt] for pair in pairs]
+    pairs, gold = [pair for pair, _ in made], [example.completion for _, example in made]
     degenerate = [
         min(_lines(pair.chosen), _lines(pair.rejected)) < max(1, _lines(text) / 2)
         for pair, text in zip(pairs, gold)

@@ -150,9 +150,10 @@ def test_intervals_are_over_the_rows_that_share_a_text(model):
 def test_the_wrong_side_of_a_pair_is_the_likeliest_wrong_answer(model):
     task = mood_task()
     examples = task.examples("train")
-    pairs = build_pairs(
+    made = build_pairs(
         "right-vs-wrong", task, model, TOKENIZER, examples, generator=torch.Generator()
     )
+    pairs = [pair for pair, _ in made]
     assert len(pairs) == len(examples)
     logps = answer_logps(model, TOKENIZER, [e.prompt for e in examples], task.answers)
     for pair, example, row in zip(pairs, examples, logps):

@@ -228,7 +228,7 @@ def test_a_shuffled_text_has_the_same_lines_or_words():
 def test_pairs(model, name):
     task = from_rows("completion", rows())
     examples = task.examples("train")[:4]
-    pairs = build_pairs(
+    made = build_pairs(
         name,
         task,
         model,
@@ -237,6 +237,7 @@ def test_pairs(model, name):
         generator=torch.Generator().manual_seed(0),
         n_samples=2,
     )
+    pairs = [pair for pair, _ in made]
     assert [pair.prompt for pair in pairs] == [example.prompt for example in examples]
     if name != "best-vs-worst":
         assert [pair.chosen for pair in pairs] == [example.completion for example in examples]

@@ -23,7 +23,8 @@ def model() -> GPT:
 
 def build(name, task, model, examples, seed=0, **options):
     generator = torch.Generator().manual_seed(seed)
-    return build_pairs(name, task, model, TOKENIZER, examples, generator=generator, **options)
+    made = build_pairs(name, task, model, TOKENIZER, examples, generator=generator, **options)
+    return [pair for pair, _ in made]
 
 
 def test_the_right_answer_beats_the_wrong_one(model):
@@ -136,7 +137,7 @@ def test_pairs_in_numbers():
         PreferencePair("prompt 2", "one line\n", GOLD[::-1]),  # degenerate
         PreferencePair("prompt 3", GOLD, ""),  # degenerate
     ]
-    found = describe_pairs(pairs, examples, free_text=True)
+    found = describe_pairs([*zip(pairs, examples)], len(examples), free_text=True)
     assert all(type(value) in (int, float) for value in found.values())
     assert found["examples"] == 5 and found["pairs"] == 4
     assert found["share_dropped"] == pytest.approx(0.2)
@@ -151,10 +152,25 @@ def test_pairs_in_numbers():
     assert found["length_ratio"] == pytest.approx(sum(lengths) / 4)
 
 
+def test_a_pair_is_graded_by_its_own_example_where_prompts_repeat(model):
+    poems = ["a rose\nby any name\nis red\n" * 3, "no two\nof them\nare alike\n", "one\n"]
+    examples = [Example("Write a line:", text) for text in poems]  # the last one makes no pair
+    generator = torch.Generator().manual_seed(0)
+    made = build_pairs(
+        "gold-vs-corrupted", get_task("sonnet"), model, TOKENIZER, examples, generator=generator
+    )
+    assert [example for _, example in made] == examples[:2]
+    assert [pair.chosen for pair, _ in made] == poems[:2]
+    found = describe_pairs(made, len(examples), free_text=True)
+    margins = [100 - chrf(pair.rejected, pair.chosen) for pair, _ in made]
+    assert found["margin_mean"] == pytest.approx(sum(margins) / 2)
+    assert found["share_degenerate"] == 0
+
+
 def test_answers_have_no_margin():
     examples = [Example("Same?", " yes"), Example("And now?", " no")]
     pairs = [PreferencePair("Same?", " yes", " no"), PreferencePair("And now?", " no", " yes")]
-    assert describe_pairs(pairs, examples, free_text=False) == {
+    assert describe_pairs([*zip(pairs, examples)], len(examples), free_text=False) == {
         "examples": 2,
         "pairs": 2,
         "share_dropped": 0,
@@ -164,7 +180,7 @@ def test_answers_have_no_margin():
 
 
 def test_when_every_pair_was_dropped_there_are_only_counts():
-    assert describe_pairs([], [Example("p", GOLD)], free_text=True) == {
+    assert describe_pairs([], 1, free_text=True) == {
         "examples": 1,
         "pairs": 0,
         "share_dropped": 1,

@@ -37,11 +37,11 @@ def hand_over(
     )
 
     def make(name: str, examples: list[Example]) -> dict:
-        pairs = _make_pairs(config, task, policy, tokenizer, examples, stream=name)
+        made = _make_pairs(config, task, policy, tokenizer, examples, stream=name)
         path = folder.path / PAIRS[name]
-        save_pairs(path, pairs)
+        save_pairs(path, [pair for pair, _ in made])
         return {
-            "pairs": describe_pairs(pairs, examples, free_text=task.free_text),
+            "pairs": describe_pairs(made, len(examples), free_text=task.free_text),
             "pairs_sha256": hash_file(path, hashlib.sha256()),
         }
 
@@ -63,8 +63,8 @@ def _make_pairs(
     examples: list[Example],
     *,
     stream: str,
-) -> list[PreferencePair]:
-    """Return the pairs that the policy as it stands makes of `examples`, drawn from `stream`."""
+) -> list[tuple[PreferencePair, Example]]:
+    """Return the pairs that the policy as it stands makes, with their examples; from `stream`."""
     with autocast(policy.wte.weight.device, config.precision):
         return build_pairs(
             config.pairs,
