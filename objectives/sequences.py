@@ -19,9 +19,9 @@ POOL = 100
 
 @dataclass(frozen=True)
 class Sequences:
-    """N prompts with their completions, as one flat array: 2 bytes a token, no object per row."""
+    """N prompts with their completions, as one flat array of `token_dtype`, no object per row."""
 
-    tokens: np.ndarray  # (total,) uint16; in a file that is mapped, unless it was made in memory
+    tokens: np.ndarray  # (total,) in a file that is mapped, unless it was made in memory
     starts: np.ndarray  # (N + 1,) where each sequence begins
     prompt_lengths: np.ndarray  # (N,)
     truncated: int  # sequences that were cut to fit the model's context
@@ -40,6 +40,11 @@ class Sequences:
         return sequence[: self.prompt_lengths[i]], sequence[self.prompt_lengths[i] :]
 
 
+def token_dtype(tokenizer: Tokenizer) -> np.dtype:
+    """Return the smallest type for a tokenizer's numbers: uint16 for up to 65,536, else uint32."""
+    return np.min_scalar_type(tokenizer.vocab_size - 1)
+
+
 def tokenise(
     texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, *, n_positions: int, end_of_text: bool
 ) -> Sequences:
@@ -49,7 +54,7 @@ def tokenise(
     than the one it will be asked to generate. A sequence longer than `n_positions` loses the
     prompt's beginning first, then the completion's end, and is counted as truncated.
     """
-    lengths, prompt_lengths, truncated = [], [], 0
+    lengths, prompt_lengths, truncated, dtype = [], [], 0, token_dtype(tokenizer)
     with tempfile.TemporaryFile() as file:  # which the system deletes with the last map of it
         for prompt_text, completion_text in texts:
             prompt, completion = tokenizer.encode(prompt_text), tokenizer.encode(completion_text)
@@ -60,26 +65,29 @@ def tokenise(
             truncated += surplus > 0
             prompt = prompt[min(surplus, len(prompt) - 1) :]  # one token must stay to predict from
             completion = completion[: n_positions + 1 - len(prompt)]
-            file.write(np.array(prompt + completion, dtype=np.uint16).tobytes())
+            file.write(np.array(prompt + completion, dtype).tobytes())
             lengths.append(len(prompt) + len(completion))
             prompt_lengths.append(len(prompt))
         if not any(lengths):
             raise InputError("there are no examples to tokenise; expected at least one")
         file.flush()
-        tokens = np.memmap(file, dtype=np.uint16, mode="r")
+        tokens = np.memmap(file, dtype, mode="r")
     return Sequences(tokens, np.cumsum([0, *lengths]), np.array(prompt_lengths), truncated)
 
 
-def token_blocks(pieces: Iterable[list[int]], *, n_positions: int, eot: int) -> Sequences:
+def token_blocks(
+    pieces: Iterable[list[int]], tokenizer: Tokenizer, *, n_positions: int
+) -> Sequences:
     """Cut a stream of tokens into sequences that fill a context, each token scored exactly once.
 
     The stream is that of all `pieces`, one after the other. A block's prompt is the one token that
-    stands before it: `eot`, end-of-text, before the first. Raises InputError without any tokens.
+    stands before it: end-of-text before the first. Raises InputError without any tokens.
     """
-    stream = array("H", [eot])
+    dtype = token_dtype(tokenizer)
+    stream = array(dtype.char, [tokenizer.eot])
     for piece in pieces:
         stream.extend(piece)
-    tokens = np.frombuffer(stream, dtype=np.uint16)
+    tokens = np.frombuffer(stream, dtype)
     blocks = [tokens[i : i + n_positions + 1] for i in range(0, len(tokens) - 1, n_positions)]
     if not blocks:
         raise InputError("there is no text to cut into blocks; expected some")

@@ -9,8 +9,16 @@ import torch
 import objectives.batch as batch_module
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
+from minigpt.tokenizer import Tokenizer
 from objectives import make_batch, sequence_logps
-from objectives.sequences import length_buckets, padding_share, pair_batch, sequence_batch, tokenise
+from objectives.sequences import (
+    length_buckets,
+    padding_share,
+    pair_batch,
+    sequence_batch,
+    token_blocks,
+    tokenise,
+)
 
 TOKENIZER = get_tokenizer("verse")
 PAIRS = [("The quick brown", " fox"), ("To be,", " or not to be"), ("a", "b" * 50)]
@@ -106,6 +114,21 @@ def test_truncation_takes_the_prompts_beginning_then_the_completions_end():
     assert cut(6) == (head[1:], tail, 1)
     assert cut(3) == (head[-1:], tail, 1)
     assert cut(2) == (head[-1:], tail[:2], 1)
+
+
+def test_a_vocabulary_of_more_than_65536_tokens_keeps_its_numbers():
+    for last, dtype in ((65_535, np.uint16), (65_536, np.uint32), (250_000, np.uint32)):
+        tokenizer = Tokenizer(TOKENIZER.encoding, eot=last, vocab_size=last + 1)
+        blocks = token_blocks([[last, 5, last]], tokenizer, n_positions=2)
+        assert blocks.tokens.dtype == dtype
+        assert [list(map(list, blocks.split(i))) for i in range(2)] == [
+            [[last], [last, 5]],
+            [[5], [last]],
+        ]
+        sequences = tokenise(PAIRS, tokenizer, n_positions=64, end_of_text=True)
+        assert sequences.tokens.dtype == dtype
+        batch = sequence_batch(sequences, np.arange(1))
+        assert batch.target.tolist() == [*TOKENIZER.encode(" fox"), last]
 
 
 def test_nothing_to_tokenise_is_an_error():

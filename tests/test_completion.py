@@ -120,11 +120,11 @@ def test_documents_are_files_or_what_marks_part():
 
 def test_every_token_of_the_text_is_scored_once_with_the_one_before_it():
     tokens = list(range(1, 24))
-    blocks = token_blocks([tokens[:10], tokens[10:]], n_positions=8, eot=0)
+    blocks = token_blocks([tokens[:10], tokens[10:]], TOKENIZER, n_positions=8)
     split = [tuple(map(list, blocks.split(i))) for i in range(len(blocks))]
-    assert split == [([0], tokens[:8]), ([8], tokens[8:16]), ([16], tokens[16:])]
+    assert split == [([TOKENIZER.eot], tokens[:8]), ([8], tokens[8:16]), ([16], tokens[16:])]
     with pytest.raises(InputError, match="no text to cut"):
-        token_blocks([], n_positions=8, eot=0)
+        token_blocks([], TOKENIZER, n_positions=8)
 
 
 def test_sft_reads_whole_documents_and_end_of_text_behind_each(tmp_path):

@@ -138,7 +138,7 @@ class CompletionTask(RowsTask):
         """Return the training examples as tokens, and running text in blocks."""
         if not self._is_text:
             return super().training_sequences(tokenizer, n_positions)
-        return token_blocks(self._stream(tokenizer), n_positions=n_positions, eot=tokenizer.eot)
+        return token_blocks(self._stream(tokenizer), tokenizer, n_positions=n_positions)
 
     def evaluate(
         self, model: GPT, tokenizer: Tokenizer, split: str, *, generator: torch.Generator
