@@ -122,13 +122,14 @@ def _models(config: GenerateConfig) -> dict[str, GPT]:
         source = find_source(config.model, config.base)
         models = {config.model: load_source(source, device=device)}
     else:
+        where = {"base": config.base, "device": device}
         others = ["reference"] if config.beside and keeps(config.run, "reference") else []
         models = {
-            which: load_run(config.run, which, base=config.base, device=device).model
+            which: load_run(config.run, which, **where).model
             for which in dict.fromkeys([config.which, *others])
         }
         if config.beside:
-            models["untuned"] = load_untuned(config.run, base=config.base, device=device)
+            models["untuned"] = load_untuned(config.run, config.which, **where)
     for model in models.values():
         accelerate(model, FUSED)
     return models

@@ -15,6 +15,7 @@ import minigpt
 from experiments import handoff
 from experiments.run.config import Config, identity, make_config
 from experiments.run.contents import base_hash
+from experiments.run.loading import load_untuned
 from experiments.run.plan import resolve
 from experiments.run.policy import make_policy
 from experiments.run.record import write_record
@@ -218,6 +219,39 @@ def test_adapters_on_adapters_are_merged_in_their_order(lora_run, copied):
     edit_base(copied, str(copied / "best"))
     with pytest.raises(InputError, match="name themselves as their base"):
         find_source(copied / "best")
+
+
+def test_a_run_from_adapters_whose_base_was_told_finds_it_again(lora_run, small_model, tmp_path):
+    """The adapters name a base that is gone; --base stood in for it, and the record says so."""
+    adapters, run = tmp_path / "adapters", tmp_path / "run"
+    for folder in (adapters, run / "best"):
+        shutil.copytree(lora_run / "last", folder)
+    edit_base(tmp_path, "gone/model")
+    edit_base(run, str(adapters))
+    chain = Source(str(small_model), (adapters, run / "best"))
+
+    def record(**options) -> None:
+        config = identity(make_config(model=str(adapters), parameterization="lora", **options))
+        write_record(run / "run.json", {"config": config})
+
+    record(base=str(small_model))
+    assert find_source(run) == find_source(run / "best") == chain
+    expected = load_source(find_source(adapters, str(small_model)))
+    assert torch.equal(logits(load_untuned(run)), logits(expected))
+    lora.load_adapter(expected, run / "best")
+    assert torch.equal(logits(load_run(run).model), logits(expected))
+    # A place that is told now goes before it, and stands under the innermost adapters as well.
+    assert find_source(run, "verse") == Source("verse", chain.adapters)
+    assert torch.equal(logits(load_run(run, base=str(small_model)).model), logits(expected))
+    record()
+    with pytest.raises(InputError, match=f"the adapters in {adapters} name the base 'gone/model'"):
+        find_source(run)
+    # The adapters were moved: `base` is their place, and theirs is the one on record.
+    record(base=str(small_model))
+    moved = adapters.rename(tmp_path / "moved")
+    assert find_source(run, str(moved)) == Source(str(small_model), (moved, run / "best"))
+    edit_base(run, str(run / "best"))
+    assert find_source(run, "verse") == Source("verse", (run / "best",))
 
 
 @pytest.mark.parametrize("name", ["verse", "model"])

@@ -46,16 +46,20 @@ def load_run(
     return LoadedRun(model.eval(), get_tokenizer(model), options_of(Path(folder)))
 
 
-def load_untuned(folder: Path, *, base: str | None = None, device: str = "cpu") -> GPT:
-    """Load the model that a run started from, as `load_run` loads its policies.
+def load_untuned(
+    folder: Path, which: str = "best", *, base: str | None = None, device: str = "cpu"
+) -> GPT:
+    """Load the model that a run started from, beside a policy of it as `load_run` loads that.
 
-    `base` is where it lies, if it is no longer where the run found it. Raises InputError if it is
-    gone, or has changed.
+    `base` is where it lies, if it is no longer where the run found it; of LoRA's run, `base` as
+    `load_run` takes it. Raises InputError if it is gone, or has changed.
     """
     config = options_of(folder)
+    if config.parameterization == "lora":  # `load_run` finds what has changed under the adapters
+        weights, adapters = find_source(policy_folder(folder, which), base)
+        return load_source(Source(weights, adapters[:-1]), device=device).eval()
     source = find_source(base) if base is not None else find_source(config.model, config.base)
     model = load_source(source, device=device).eval()
-    if config.parameterization == "full":  # what stands under adapters is checked with them
-        contents = read_run(folder).get("contents", {})
-        check_contents(folder, contents, {"weights": base_hash(model)})
+    contents = read_run(folder).get("contents", {})
+    check_contents(folder, contents, {"weights": base_hash(model)})
     return model

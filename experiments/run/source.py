@@ -41,8 +41,9 @@ def find_source(model: str | Path, base: str | None = None) -> Source:
     """Find what `model` names: a preset, a file or folder of weights, a run's folder, adapters.
 
     A run's folder stands for its best policy. The base of adapters is what their
-    adapter_config.json names, seen from here or from their folder, or a folder "base" among them;
-    `base` names another place. It may have adapters of its own. Nothing but small files is read.
+    adapter_config.json names, seen from here or from their folder, or a folder "base" among them.
+    It may have adapters of its own. `base` stands in for what the innermost of them name; without
+    it, below a run's adapters, the base that the run was given. Nothing but small files is read.
     Raises InputError for a policy that a run does not keep, and for a base that is not there.
     """
     weights, adapters = _policy(str(model)), []
@@ -54,7 +55,12 @@ def find_source(model: str | Path, base: str | None = None) -> Source:
                 "they stand beside, --base names one"
             )
         adapters.append(folder)
-        weights, base = _policy(_base_of(folder) if base is None else base), None
+        if base is not None and not _name_others(adapters):
+            weights, base = _policy(base), None
+        else:
+            weights = _policy(_base_of(folder))
+        if base is None and (run := _run_of(folder)) and _holds_adapters(weights):
+            base = options_of(run).base
     if base is not None:
         raise InputError(f"{model} holds no adapters; expected --base beside adapters alone")
     return Source(weights, tuple(reversed(adapters)))
@@ -77,8 +83,7 @@ def load_source(source: Source, *, dropout: float = 0.0, device: str = "cpu") ->
 def add_adapters(model: GPT, folder: Path) -> None:
     """Put the adapters in a folder beside a base; if a run wrote them, it must be that run's."""
     load_adapter(model, folder)
-    run = folder.parent
-    if folder.name in POLICIES and (run / "run.json").is_file():
+    if run := _run_of(folder):
         record = read_run(run)
         found = base_hash(model, options_of(run).precision)
         check_contents(run, record.get("contents", {}), {"weights": found})
@@ -127,15 +132,30 @@ def _policy(model: str) -> str:
         return model
     if (path / "run.json").is_file():
         return str(policy_folder(path, "best"))
-    if path.name in POLICIES and (path.parent / "run.json").is_file():
-        return str(policy_folder(path.parent, path.name))
+    if run := _run_of(path):
+        return str(policy_folder(run, path.name))
     return model  # as it is: "./gpt2" is no preset
+
+
+def _run_of(folder: Path) -> Path | None:
+    """The folder of the run that keeps a policy in this one; None if no run does."""
+    known = folder.name in POLICIES and (folder.parent / "run.json").is_file()
+    return folder.parent if known else None
 
 
 def _holds_adapters(model: str) -> bool:
     folder = Path(model)
     alone = (folder / ADAPTER).is_file() and not (folder / WEIGHTS).exists()
     return alone and model not in PRESETS
+
+
+def _name_others(adapters: list[Path]) -> bool:
+    """Whether the last of these adapters name still other adapters, which are there."""
+    try:
+        named = _policy(_base_of(adapters[-1]))
+    except InputError:
+        return False
+    return _holds_adapters(named) and Path(named).resolve() not in (a.resolve() for a in adapters)
 
 
 def _base_of(folder: Path) -> str:
