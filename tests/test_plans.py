@@ -5,6 +5,7 @@ import pytest
 from experiments import (
     data_scale,
     dpo_hyperparameters,
+    handoff,
     handoff_grid,
     pair_construction,
     parameterization,
@@ -30,6 +31,8 @@ def refused(command, arguments, folder, capsys) -> str:
         (pretrain, ["--corpus", ".", "--precision", "fp64"], "fp32"),
         (pretrain, ["--corpus", ".", "--tokens", "4096"], "--batch-tokens is 8,192 of 4,096"),
         (pretrain, ["--corpus", ".", "--device", "abacus"], "cannot be used"),
+        (pretrain, ["--corpus", ".", "--device", "meta"], "'meta' cannot be used; expected"),
+        (handoff, ["--device", "meta"], "'meta' cannot be used; expected cpu or cuda"),
         (data_scale, ["--shares", "nan", "1"], "--shares is nan; expected at least 0.001"),
         (data_scale, ["--shares", "1"], "expected two or more"),
         (data_scale, ["--shares", "2", "1"], "--shares is 2.0; expected at least 0.001, at most 1"),

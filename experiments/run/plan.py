@@ -119,16 +119,21 @@ def chosen_device(device: str | None) -> str:
 
 
 def check_device(device: str) -> None:
-    """Raise InputError for a device that PyTorch cannot use, or that processes do not share."""
+    """Raise InputError for a device that cannot be used, or that processes do not share.
+
+    Apple's GPUs have no fp64, in which sums are taken, and "meta" computes nothing.
+    """
     if device != "cpu" and parallel.place().size > 1:
         _check_own_device(device)
     try:
-        torch.empty(0, device=device)
+        kind = torch.empty(0, device=device).device.type
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"--device {device!r} cannot be used ({reason}); expected cpu or cuda"
         ) from error
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"--device {device!r} cannot be used; expected cpu or cuda")
 
 
 def _check_own_device(device: str) -> None:
