@@ -81,7 +81,7 @@ class HandoffGridStudy(Study):
         early = min((switch for switch in self.switches() if switch), default=None)
         return [
             Claim(
-                f"parameterization matters more than {_handoff(SHOWN[method], switch)}",
+                f"LoRA or not matters more than {_handoff(SHOWN[method], switch)}",
                 "it does",
                 *alone,
                 metric,

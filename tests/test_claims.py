@@ -291,7 +291,7 @@ def test_the_primary_claims_are_few_and_of_the_headline():
         "full: DPO itself, after epoch 3, changes about nothing",
         "full: SFT to epoch 9, then DPO, does as SFT to the end",
         "full: DPO itself, after epoch 9, changes about nothing",
-        "parameterization matters more than DPO from epoch 4 on (full)",
+        "LoRA or not matters more than DPO from epoch 4 on (full)",
     ]
     assert {claim.metric for claim in primary} == {"bits_per_char"}
     assert {claim.at for claim in primary} == {"end"}

@@ -29,7 +29,8 @@ CLAIMS = (
     "five; p is how likely a lead as large, either way, is where there is none, and says nothing "
     "of a claim that two arms are the same. The primary claims were fixed before the runs and are "
     "judged together (Holm, 1979), by intervals wider than 95 %: in 95 % of such studies none of "
-    "their verdicts is wrong. All others are exploratory, and of many of those some are wrong. "
+    "their verdicts is wrong. Seconds and memory are those of runs that may have shared a machine. "
+    "All others are exploratory, and of many of those some are wrong. "
     f"The claims are those of {PAPER}, or lead to them."
 )
 UNTUNED = "Not tuned here: the defaults of `experiments.handoff`, or the rates that were given."
