@@ -154,13 +154,20 @@ def prepare_text(
 ) -> dict[str, np.ndarray]:
     """Return the training and held-out tokens as flat arrays, made once and mapped from disk.
 
-    Raises InputError if they have changed since they were made.
+    Raises InputError if they have changed since they were made, or are too few.
     """
     paths = {part: folder.path / f"{part}.npy" for part in ("train", "held_out")}
     _write_text(config, folder, tokenizer, paths)
     found = {path.name: hash_file(path, sha256()) for path in paths.values()}
     check_contents(folder.path, folder.record.get("text", {}), found)
-    return {part: np.load(path, mmap_mode="r") for part, path in paths.items()}
+    text = {part: np.load(path, mmap_mode="r") for part, path in paths.items()}
+    at_once = {"train": config.batch_tokens, "held_out": PRESETS[config.model].n_positions}
+    for part, most in at_once.items():
+        if (n := len(text[part])) <= most:
+            raise InputError(
+                f"the {part} text has {n:,} tokens; expected more than {most:,}, read at once"
+            )
+    return text
 
 
 @parallel.by_first

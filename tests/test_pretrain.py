@@ -1,6 +1,7 @@
 """Pretraining: a small run from the distributions to weights, and the model that ships."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,20 @@ def test_resuming_on_another_corpus_or_text_is_refused(corpus, tmp_path, monkeyp
     write_wheel(tmp_path, table(verse(119) + verse(120, first="queen")))
     with pytest.raises(InputError, match="the corpus has changed since"):
         pretrain.run(config(corpus, out, resume=True))
+
+
+@pytest.mark.parametrize("part", ["train", "held_out"])
+def test_a_text_shorter_than_what_is_read_at_once_is_refused(corpus, tmp_path, monkeypatch, part):
+    """It would give no step, for ever, or no character to score."""
+    real = pretrain.build_corpus
+
+    def shorter(*arguments):
+        return replace(real(*arguments), **{part: ["a rose"]})
+
+    monkeypatch.setattr(pretrain, "build_corpus", shorter)
+    least = {"train": 256, "held_out": 32}[part]
+    with pytest.raises(InputError, match=f"the {part} text has . tokens; .* than {least}, "):
+        pretrain.run(config(corpus, tmp_path / "run"))
 
 
 def test_without_the_distributions_it_says_how_to_get_them(tmp_path):
