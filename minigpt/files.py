@@ -58,8 +58,8 @@ def _machine() -> str:
 def _sweep(folder: Path) -> None:
     """Remove the temporary files of processes that have ended without doing so."""
     for entry in os.scandir(folder):
-        if (name := TEMPORARY.fullmatch(entry.name)) and _abandoned(entry, *name.groups()):
-            with suppress(OSError):  # another process was faster
+        with suppress(OSError):  # another process was faster
+            if (name := TEMPORARY.fullmatch(entry.name)) and _abandoned(entry, *name.groups()):
                 os.unlink(entry.path)
 
 

@@ -67,6 +67,17 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path)
     assert set(tmp_path.iterdir()) == {in_use, elsewhere, mine, tmp_path / "file.txt"}
 
 
+def test_what_another_process_sweeps_first_is_nobodys_error(tmp_path, monkeypatch):
+    """Both list the folder; then the other one, of another machine, is the faster."""
+    left = tmp_path / ".other.txt.another-machine.1.tmp"
+    left.touch()
+    entries = list(os.scandir(tmp_path))
+    left.unlink()
+    monkeypatch.setattr("minigpt.files.os.scandir", lambda folder: entries)
+    write_text(tmp_path / "file.txt", "new")
+    assert (tmp_path / "file.txt").read_text() == "new"
+
+
 def test_links_planted_under_the_temporary_name_are_not_followed(tmp_path):
     victim, path = tmp_path / "victim", tmp_path / "file.txt"
     victim.write_text("precious")
