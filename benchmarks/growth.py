@@ -68,7 +68,7 @@ def run(config: Config) -> dict:
     deadline = time.monotonic() + 60 * config.minutes
     found = {
         "config": json.loads(json.dumps(asdict(config), default=str)),
-        "environment": environment(),
+        "environment": environment(config.device),
         "curves": {},
         "left_out": {},
     }

@@ -67,7 +67,8 @@ def run(config: Config) -> dict:
     gpt = shape(config.model)
     found = {
         "config": json.loads(json.dumps(asdict(config), default=str)),
-        "environment": environment() | {"peers": {p: version(p) for p in PEERS if find_spec(p)}},
+        "environment": environment(config.device)
+        | {"peers": {p: version(p) for p in PEERS if find_spec(p)}},
         "measurements": [],
     }
     with tempfile.TemporaryDirectory() as folder:

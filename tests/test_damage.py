@@ -1,5 +1,7 @@
 """Damaged files of a run are refused in one sentence, before a number of theirs is used."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,27 @@ def test_a_checkpoint_of_other_tensors_is_refused(checkpoint, change, hashed):
     assert len(str(refused.value)) < 500
     assert all(map(torch.equal, before, model.parameters()))
     assert torch.equal(random, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_random_state_is_that_of_the_models_own_gpu(tmp_path, monkeypatch, number):
+    own, first = torch.device("cuda", number), torch.device("cuda", 0)
+    at_saving = torch.arange(16, dtype=torch.uint8)
+    states = {first: at_saving + 1, own: at_saving}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device=first: states[device])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device=first: states.update({device: state})
+    )
+    model, optimizer = trained(1)
+    weight = SimpleNamespace(device=own)  # this machine need not have a GPU, let alone two
+    there = SimpleNamespace(
+        wte=SimpleNamespace(weight=weight), named_parameters=model.named_parameters
+    )
+    save_checkpoint(tmp_path / "saved", there, optimizer, {"step": 1})
+    states[own] = at_saving + 2
+    others = {device: state for device, state in states.items() if device != own}
+    load_checkpoint(tmp_path / "saved", there, optimizer)
+    assert torch.equal(states.pop(own), at_saving) and states == others
 
 
 def test_a_checkpoint_from_before_the_hash_is_loaded(checkpoint):

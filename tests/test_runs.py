@@ -167,13 +167,21 @@ def test_where_a_run_was_resumed_is_recorded(tmp_path, monkeypatch):
     path = tmp_path / "run"
     with pytest.raises(ZeroDivisionError), open_run(path, {}, resume=False):
         raise ZeroDivisionError
-    monkeypatch.setattr(folder, "environment", lambda: {**environment(), "python": "4.0"})
+    monkeypatch.setattr(folder, "environment", lambda _: {**environment(), "python": "4.0"})
     enter(path, resume=True)
     record = json.loads((path / "run.json").read_text())
     assert record["python"] != "4.0"
     assert [{**each, "started": ""} for each in record["resumed"]] == [
         {"started": "", "python": "4.0"}
     ]
+
+
+def test_the_gpu_on_record_is_the_one_that_the_run_is_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"GPU of {device}")
+    for device, name in (("cuda:1", "GPU of cuda:1"), ("cuda", "GPU of cuda"), ("cpu", None)):
+        with open_run(tmp_path / device, {"device": device}, resume=False):
+            pass
+        assert json.loads((tmp_path / device / "run.json").read_text())["cuda"] == name
 
 
 def test_a_second_ctrl_c_does_not_disturb_the_record_of_the_first(tmp_path, monkeypatch):

@@ -23,10 +23,11 @@ CPU_STATE, CUDA_STATE = "random/cpu", "random/cuda"
 
 @by_first
 def save_checkpoint(path: Path, model: GPT, optimizer: AdamW, progress: dict) -> None:
-    """Write the trained parameters, the optimizer, torch's random state and `progress` (JSON)."""
+    """Write the trained parameters, the optimizer, torch's random states and `progress` (JSON)."""
     tensors = {CPU_STATE: torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors[CUDA_STATE] = torch.cuda.get_rng_state()
+    device = model.wte.weight.device
+    if device.type == "cuda":
+        tensors[CUDA_STATE] = torch.cuda.get_rng_state(device)
     for name, parameter in _trained(model):
         tensors[f"model/{name}"] = parameter.detach()
         for key, value in optimizer.state[parameter].items():
@@ -62,8 +63,9 @@ def load_checkpoint(path: Path, model: GPT, optimizer: AdamW) -> None:
                 value = tensors[f"optimizer/{key}/{name}"]
                 optimizer.state[parameter][key] = value.to(parameter.device)
     torch.set_rng_state(tensors[CPU_STATE])
-    if CUDA_STATE in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[CUDA_STATE])
+    device = model.wte.weight.device
+    if CUDA_STATE in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors[CUDA_STATE], device)
 
 
 def _check(

@@ -13,8 +13,9 @@ from minigpt import parallel
 PACKAGES = ("torch", "numpy", "tiktoken", "sacrebleu", "safetensors")
 
 
-def environment() -> dict:
-    """What a reader needs to judge or repeat a run: commit, versions, machine."""
+def environment(device: str | None = None) -> dict:
+    """What a reader needs to judge or repeat a run on `device`: commit, versions, machine."""
+    on_gpu = torch.device(device or "cpu").type == "cuda"
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
@@ -24,7 +25,7 @@ def environment() -> dict:
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "processes": parallel.place().size,
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cuda": torch.cuda.get_device_name(device) if on_gpu else None,
     }
 
 

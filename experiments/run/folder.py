@@ -210,7 +210,7 @@ def _open_record(run: RunFolder, config: dict, resume: bool, contents: dict[str,
         )
     else:
         _check_empty(run)
-        run.record = {"config": config, "contents": contents, **environment()}
+        run.record = {"config": config, "contents": contents, **environment(config.get("device"))}
     run.update(status="running")
 
 
@@ -245,6 +245,6 @@ def _resume_record(run: RunFolder, config: dict, contents: dict[str, str]) -> No
         return
     for name in ("error", "log"):  # of how it ended before
         run.record.pop(name, None)
-    now = environment()
+    now = environment(config.get("device"))
     other = {name: v for name, v in now.items() if name == "started" or v != run.record.get(name)}
     run.record["resumed"] = [*run.record.get("resumed", []), other]
