@@ -1,7 +1,7 @@
 """Run the notebooks from top to bottom and keep their outputs: `python execute.py [NAME ...]`.
 
 Whoever changes a code cell runs this: each notebook carries a hash of the code that its outputs
-come from, and a test compares the two. `pip install nbclient ipykernel` is all that it needs.
+come from, and a test compares the two. It needs the extra `test`, and `parity` for notebook 6.
 """
 
 import hashlib
