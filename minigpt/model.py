@@ -5,6 +5,10 @@ Every shape comment in this project uses one alphabet:
     T  tokens in a sequence        D  channels of one head, C / H
     C  channels of the model       V  tokens in the vocabulary
     S  slots of a key/value cache  r  rank of a LoRA adapter
+    N  sequences that are scored   R  input rows, which sequences may share
+    P  tokens that are scored      L  blocks of the model
+
+In losses on pairs B counts pairs, which are two sequences each.
 
 Module names are those of the released GPT-2 weights (wte, h.0.attn.c_attn, ...), so that weight
 and adapter files need no table of names. Linears store (out, in) as PyTorch does; the released
@@ -33,7 +37,7 @@ class CausalSelfAttention(nn.Module):
         self.n_head = config.n_head
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # q, k and v in one product
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.weight_dropout = nn.Dropout(config.dropout)  # of whom a token looks at
+        self.weight_dropout = nn.Dropout(config.dropout)  # of the attention weights
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, cache=None) -> Tensor:
@@ -120,7 +124,11 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator | None) -> None:
-        """GPT-2's own: 0.02 everywhere, less where blocks write to the residual stream."""
+        """Draw with standard deviation 0.02, and less where blocks write to the residual stream.
+
+        The less is the paper's (Radford et al., 2019, section 2.3), all of it as transformers has
+        it. OpenAI's own code takes 0.01 for positions, and 0.02 for every projection.
+        """
         residual_std = 0.02 / math.sqrt(2 * self.config.n_layer)  # 2 n_layer terms are summed
         for name, module in self.named_modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -136,8 +144,9 @@ class GPT(nn.Module):
 
         A loss sends only the positions that it scores through `head`: for a one-token answer that
         saves the (B, T, V) logits, which cost more memory than the rest of the model together.
-        With a `minigpt.cache.KVCache` the ids continue the sequences that the cache holds. Whatever
-        else says where tokens stand and whom they see may take its place, as `objectives.Shared`.
+        `cache` says where tokens stand and whom they see: a `minigpt.cache.KVCache` when
+        generating, whose sequences the ids continue; `objectives.Shared` for pairs in one row,
+        which keeps nothing; None for plain causal rows.
         Raises ValueError when the sequence is longer than the model's `n_positions`.
         """
         x = self.embed(ids, cache)
@@ -167,8 +176,9 @@ class GPT(nn.Module):
     def log_prob(self, hidden: Tensor, target: Tensor, *, even: bool = False) -> Tensor:
         """Return log p(target) in nats of the token after each state: (P, C), (P,) -> (P,).
 
-        The log-softmax is taken in fp32 (or better) whatever the model computes in. `even` is a
-        hint for faster classes: a loss will weigh all P alike.
+        The log-softmax is taken in fp32 (or better) whatever the model computes in. `even` says
+        that the loss will weigh all P tokens alike, as SFT's does. Faster classes make use of it;
+        the result is the same either way.
         """
         logits = self.head(hidden)  # (P, V)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -36,8 +36,10 @@ def dpo_loss(
 ) -> PairLosses:
     """The sigmoid DPO loss of B pairs, from summed completion log-probs, each (B,), in nats.
 
-    `beta` > 0 is the price of leaving the reference. `label_smoothing` in [0, 0.5) is the
-    probability that a preference was recorded the wrong way round (conservative DPO, Mitchell
+    `beta` > 0 scales the log-ratios into rewards: the larger, the smaller the change that satisfies
+    the loss. In the objective that DPO stands for it is the weight of the KL to the reference; how
+    far training really goes has to be measured (`kl_per_token`). `label_smoothing` in [0, 0.5) is
+    the probability that a preference was recorded the wrong way round (conservative DPO, Mitchell
     2023). The loss is ln 2 where policy and reference agree. Raises InputError for options out of
     range.
     """

@@ -35,7 +35,7 @@ class ExampleLosses(NamedTuple):
 class Objective(Protocol):
     """A loss over batches. B is the number of examples: sequences for SFT, pairs for DPO."""
 
-    def weights(self, batch: Batch) -> Tensor:
+    def example_weights(self, batch: Batch) -> Tensor:
         """What each example counts for in the step's mean, (B,), known before the forward."""
 
     def __call__(self, model: GPT, batch: Batch) -> ExampleLosses:

@@ -44,12 +44,12 @@ def make_shared_batch(
     rows, places, sides = [], [], []  # of each row: its tokens, their positions and sides
     first, second = [], []  # where each side's targets are read
     for prompt, one, other in zip(prompts, chosen, rejected, strict=True):
-        P, a, b = len(prompt), len(one) - 1, len(other) - 1  # of a side all but the last is read
+        p, a, b = len(prompt), len(one) - 1, len(other) - 1  # of a side all but the last is read
         rows.append(np.concatenate([prompt, one[:-1], other[:-1]]).astype(np.int64))
-        places.append(np.concatenate([np.arange(P + a), np.arange(P, P + b)]))
-        sides.append(np.repeat([0, 1, 2], [P, a, b]))
-        first.append(np.arange(P - 1, P + a))
-        second.append(np.concatenate([[P - 1], np.arange(P + a, P + a + b)]))
+        places.append(np.concatenate([np.arange(p + a), np.arange(p, p + b)]))
+        sides.append(np.repeat([0, 1, 2], [p, a, b]))
+        first.append(np.arange(p - 1, p + a))
+        second.append(np.concatenate([[p - 1], np.arange(p + a, p + a + b)]))
     completions, lengths = [*chosen, *rejected], [len(c) for c in (*chosen, *rejected)]
     n = np.arange(len(completions))
     # What pads a row counts as prompt, and all else stands on its left.
@@ -72,7 +72,7 @@ def _shared_share(prompts: Tokens, chosen: Tokens, rejected: Tokens) -> float:
 
     Sides that read the same, as they do before answers of one token, have one row anyway.
     """
-    P, a, b = (np.array([len(side) for side in sides]) for sides in (prompts, chosen, rejected))
+    p, a, b = (np.array([len(side) for side in sides]) for sides in (prompts, chosen, rejected))
     same = all(np.array_equal(x[:-1], y[:-1]) for x, y in zip(chosen, rejected))
-    apart = (P + np.maximum(a, b) - 1).max() * (1 if same else 2)
-    return (P + a + b - 2).max() / apart
+    apart = (p + np.maximum(a, b) - 1).max() * (1 if same else 2)
+    return (p + a + b - 2).max() / apart

@@ -76,9 +76,10 @@ class PreferenceObjective:
     `config.sft_weight` adds that many times the chosen completion's mean negative log-likelihood,
     which holds up log p(chosen): a margin often grows while both sides sink. Every pair counts
     alike in it; in TRL every token of the batch does. logps/* are sums under every loss, where TRL
-    logs means for simpo and orpo. The weights are DPO's own, `dpo_weight` of the margins; label
-    smoothing takes itself off each. Raises ValueError unless a reference is given exactly where the
-    loss uses one.
+    logs means for simpo and orpo. The metric "weights", of the sigmoid loss alone, is `dpo_weight`
+    of the margins, without label smoothing, with which the gradient's factor would be that minus
+    `label_smoothing`. Raises ValueError unless a reference is given exactly where the loss uses
+    one.
     """
 
     config: PreferenceConfig
@@ -91,7 +92,7 @@ class PreferenceObjective:
         if not self.config.uses_reference and self.reference is not None:
             raise ValueError(f"the loss {loss} uses no reference, got one; expected None")
 
-    def weights(self, batch: Batch) -> Tensor:
+    def example_weights(self, batch: Batch) -> Tensor:
         return torch.ones(len(batch) // 2, device=batch.counts.device)
 
     def __call__(self, model: GPT, batch: Batch) -> ExampleLosses:

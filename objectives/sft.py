@@ -20,7 +20,7 @@ class SFT:
     tokens however the step is cut into microbatches.
     """
 
-    def weights(self, batch: Batch) -> Tensor:
+    def example_weights(self, batch: Batch) -> Tensor:
         return batch.counts
 
     def __call__(self, model: GPT, batch: Batch) -> ExampleLosses:

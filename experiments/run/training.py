@@ -75,7 +75,7 @@ def accumulate_gradients(
     the metrics are those of all.
     """
     device = model.wte.weight.device
-    weights = [objective.weights(batch) for batch in microbatches]
+    weights = [objective.example_weights(batch) for batch in microbatches]
     total = sum(parallel.told_by_all(sum(weight.sum() for weight in weights)))
     if len(microbatches) > 1 and device.type == "cuda":
         # Else the first gradient is kept where it was made, which costs nothing; but there a

@@ -28,7 +28,7 @@ def swap_two_lines(text: str, generator: torch.Generator) -> str:
     Every such pair of lines is equally likely. What is left to tell the two texts apart is sense
     across lines and the order of the rhymes. A metric asks for that because `corrupt` is too
     easy: the untuned verse model knows the original from it every time, and from this in about
-    four cases of five. Raises InputError for a text without two different lines.
+    three cases of four. Raises InputError for a text without two different lines.
     """
     lines = text.splitlines()
     swaps = [(i, j) for i, j in combinations(range(len(lines)), 2) if lines[i] != lines[j]]
