@@ -96,9 +96,10 @@ class Config:
     headline_only: bool = False
     """Score by the task's headline alone, which needs no samples, and without floors."""
     samples: int | None = None
-    """Continuations per prompt and evaluation; None: 4, of completion 1."""
+    """Continuations per prompt and evaluation; None: 4; for the task completion 1."""
     temperature: float | None = None
-    """Sampling temperature of the continuations; None: the course's 1.2, of completion 1."""
+    """Sampling temperature of the continuations; None: the course's 1.2; for the task
+    completion 1."""
     top_p: float | None = None
     """Probability mass that continuations are sampled from; None: the course's 0.9."""
     precision: Literal["fp32", "bf16"] | None = None

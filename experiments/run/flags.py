@@ -61,8 +61,8 @@ def make_preference(
     beta: Annotated[
         float | None,
         _help(
-            "Price of leaving the reference, per nat (simpo: scale; orpo: weight); "
-            "None: the loss's."
+            "Scale of the rewards: the larger, the less change satisfies the loss (orpo: weight of "
+            "its term); None: the loss's."
         ),
     ] = PreferenceConfig.beta,
     label_smoothing: Annotated[
