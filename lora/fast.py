@@ -10,14 +10,15 @@ from torch import Tensor
 
 from lora.dora import DoRALinear
 from lora.layer import LoRALinear
-from minigpt.fast.fallback import Fast, hooked, ordinary
+from minigpt.fast.fallback import Fast, drops, ordinary, untouched
 from minigpt.fast.linear import FastLinear, addmm, linear, mm
 
 
 class FusedLoRALinear(LoRALinear, Fast):
     """A LoRALinear as one operation, where that can do all that is asked of the layer.
 
-    With dropout, hooks on its parts, a base that trains or types that differ it is a LoRALinear.
+    With dropout, parts that somebody changed, a base that trains or types that differ it is a
+    LoRALinear.
     """
 
     plain = LoRALinear
@@ -40,10 +41,10 @@ class FusedLoRALinear(LoRALinear, Fast):
         trained = W.requires_grad or (self.base.bias is not None and self.base.bias.requires_grad)
         one_type = x.dtype == W.dtype == A.dtype == B.dtype
         return (
-            not (self.training and self.dropout.p > 0)
+            untouched(self.base, self.dropout, self.lora_A, self.lora_B)
+            and not drops(self.dropout)
             and not trained
             and (one_type or torch.is_autocast_enabled(x.device.type))
-            and not hooked(self.base, self.dropout, self.lora_A, self.lora_B)
             and ordinary(x, W, A, B)
         )
 
@@ -54,7 +55,7 @@ class FusedDoRALinear(DoRALinear, Fast):
     plain = DoRALinear
 
     def _base_product(self, y: Tensor, x: Tensor) -> Tensor:
-        if (self.training and self.dropout.p > 0) or hooked(self.base, self.dropout):
+        if not untouched(self.base, self.dropout) or drops(self.dropout):
             return super()._base_product(y, x)
         return y if self.base.bias is None else y - self.base.bias
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import lora
 from minigpt import GPT, GPTConfig, KVCache, accelerate, decelerate, generate
+from minigpt.fast import compiling
 from minigpt.fast.attention import FastAttention
 from minigpt.fast.fallback import Fast
 from minigpt.fast.linear import FastLinear
@@ -151,17 +152,36 @@ def test_a_compiled_model_is_plain_again_too():
     assert torch.equal(model(ids()), expected) and type(model) is GPT
 
 
-def test_a_class_of_the_users_own_stays():
-    class Doubled(nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
 
-    model = make_model("full", fast=False)
-    own = Doubled(16, 64)
-    model.h[0].mlp.c_fc = own
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_of_the_users_own_stays(method):
+    """It is called, under an adapter too."""
+    model = make_model(method, fast=False)
+    name = "h.0.mlp.c_fc" if method == "full" else "h.0.mlp.c_fc.base"
+    plain = model.get_submodule(name)
+    own = Doubled(16, 64).requires_grad_(plain.weight.requires_grad)
+    own.load_state_dict(plain.state_dict())
+    model.set_submodule(name, own)
     expected = model(ids())
-    accelerate(model)
-    assert type(model.h[0].mlp.c_fc) is Doubled
+    accelerate(model, lora.FUSED)
+    assert type(model.get_submodule(name)) is Doubled
+    torch.testing.assert_close(model(ids()), expected)
+
+
+def test_a_model_of_the_users_own_is_compiled_as_it_is(monkeypatch):
+    monkeypatch.setattr(compiling, "compile", lambda function, backend: function)  # takes seconds
+
+    class Own(GPT):
+        def hidden(self, ids, cache=None):
+            return 2 * super().hidden(ids, cache)
+
+    model = Own(SHAPE, generator=seeded(0))
+    expected = model(ids())
+    accelerate(model, backend="minigpt")
     torch.testing.assert_close(model(ids()), expected)
 
 
@@ -177,11 +197,51 @@ def test_a_hook_within_an_adapter_is_called_and_heeded(method, part):
     torch.testing.assert_close(fast(ids()), plain(ids()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["attn.c_attn.base", "attn.c_attn.lora_A", "mlp.c_fc.lora_B"])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_forward_put_on_a_part_is_called(method, name):
+    found = []
+    for fast in (False, True):
+        model = make_model(method, fast=fast)
+        part = model.h[0].get_submodule(name)
+        part.forward = lambda x, forward=part.forward: 0.5 * forward(x)
+        found.append(model(ids()))
+    torch.testing.assert_close(*found)
+
+
 def test_a_hook_on_the_dropout_of_attention_is_heeded():
     plain, fast = make_model("full", fast=False), make_model("full", fast=True)
     for model in (plain, fast):
         model.h[0].attn.weight_dropout.register_forward_hook(lambda m, i, output: 2 * output)
     torch.testing.assert_close(fast(ids()), plain(ids()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_another_module_in_the_place_of_a_dropout_is_called(method):
+    class Half(nn.Module):
+        def forward(self, x):
+            return 0.5 * x
+
+    found = []
+    for fast in (False, True):
+        model = make_model(method, fast=fast)
+        model.h[0].attn.weight_dropout = Half()
+        if method != "full":
+            model.h[0].mlp.c_fc.dropout = Half()
+        found.append(model(ids()))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_dropout_alone_in_training_mode_draws(method):
+    """As for Monte-Carlo dropout in a model that is in eval mode."""
+    found = []
+    for fast in (False, True):
+        model = make_model(method, fast=fast, dropout=0.5).eval()
+        model.h[0].mlp.c_fc.dropout.train()
+        torch.manual_seed(0)
+        found.append(model(ids()))
+    torch.testing.assert_close(*found)
 
 
 def test_dropout_in_adapters_draws_the_same():

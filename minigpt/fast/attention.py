@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt.fast.fallback import Fast, hooked
+from minigpt.fast.fallback import Fast, untouched
 from minigpt.model import CausalSelfAttention
 
 
@@ -19,7 +19,7 @@ class FastAttention(CausalSelfAttention, Fast):
     plain = CausalSelfAttention
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if hooked(self.weight_dropout):
+        if not untouched(self.weight_dropout):
             return super().attend(q, k, v, mask)
         dropout = self.weight_dropout.p if self.weight_dropout.training else 0.0
         if q.device.type != "cpu":

@@ -65,7 +65,7 @@ class _Bucketed:
 
     def __init__(self, model: GPT, backend: str | None):
         self.model, self.backend = model, backend
-        self.hidden = GPT.hidden.__get__(model)
+        self.hidden = type(model).hidden.__get__(model)
         self.compiled = compile(self.hidden, backend)
 
     def __call__(self, ids: Tensor, cache=None) -> Tensor:

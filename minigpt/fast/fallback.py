@@ -7,7 +7,10 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 
+from minigpt.model import MLP, Block
+
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
+_KNOWN = (nn.Linear, nn.LayerNorm, nn.Dropout, MLP, Block)  # beside the fast ones
 
 
 class Fast:
@@ -34,12 +37,25 @@ def ordinary(*tensors: Tensor) -> bool:
     )
 
 
-def hooked(*modules: nn.Module) -> bool:
-    """Return whether somebody waits for a call of one of the modules, which must then be called."""
-    return torch_module._has_any_global_hook() or any(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+def untouched(*modules: nn.Module) -> bool:
+    """Return whether computing what the modules compute is as good as calling them.
+
+    It is not where one is of a class that we do not know, or somebody has put a hook or another
+    `forward` on it.
+    """
+    return not torch_module._has_any_global_hook() and all(
+        (type(module) in _KNOWN or isinstance(module, Fast))
+        and "forward" not in vars(module)
+        and not (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        )
         for module in modules
     )
+
+
+def drops(dropout: nn.Dropout) -> bool:
+    """Return whether a dropout draws now, whatever the mode of the module around it."""
+    return dropout.training and dropout.p > 0

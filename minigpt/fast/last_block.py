@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from minigpt.fast.attention import FastAttention
-from minigpt.fast.fallback import hooked
+from minigpt.fast.fallback import untouched
 from minigpt.model import Block
 
 FEW = 0.5  # of all places; for more, picking them out costs what it saves
@@ -48,7 +48,7 @@ def selectable(block: Block) -> bool:
         type(block) is Block
         and type(attention) is FastAttention
         and block.ln_1.weight.device.type == "cpu"
-        and not hooked(block, attention)
+        and untouched(block, attention)
         and not (block.training and attention.dropout.p)
     )
 
