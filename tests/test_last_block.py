@@ -7,16 +7,17 @@ import torch
 from lora import FUSED, LoRAConfig, inject
 from minigpt import GPT, GPTConfig, accelerate
 from minigpt.fast import model as fast_model
+from minigpt.model import MLP
 from objectives import make_batch, make_shared_batch, sequence_logps
 
 V = 40
 
 
-def model_of(rank: int | None = None, dropout: float = 0.0) -> GPT:
+def model_of(rank: int | None = None, dropout: float = 0.0, adapter_dropout: float = 0.0) -> GPT:
     generator = torch.Generator().manual_seed(0)
     model = GPT(GPTConfig(V, 32, 3, 2, 16, dropout), generator=generator).double()
     if rank:
-        inject(model, LoRAConfig(rank=rank), generator=generator)
+        inject(model, LoRAConfig(rank=rank, dropout=adapter_dropout), generator=generator)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.data.normal_(generator=generator)
@@ -85,3 +86,62 @@ def test_many_places_hooks_and_dropout_take_the_whole_block(selected):
     assert not selected
     sequence_logps(model.eval(), batch)
     assert selected
+
+
+def assert_plain(change, selected, **options) -> None:
+    """A change makes the same of the log-probs of a plain and of a fast model, and not nothing."""
+    _, batch = next(batches())
+    found = []
+    for fast in (False, True):
+        model = model_of(**options)
+        accelerate(model, FUSED) if fast else None
+        untouched = sequence_logps(model, batch)
+        selected.clear()
+        change(model)
+        torch.manual_seed(0)
+        found.append(sequence_logps(model, batch))
+        assert not selected and (found[-1] - untouched).abs().max() > 1e-3
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
+PARTS = ("ln_1", "attn", "attn.c_proj", "attn.dropout", "ln_2", "mlp", "mlp.c_fc", "mlp.dropout")
+
+
+@pytest.mark.parametrize("name", [*(f"h.2.{part}" for part in PARTS), "ln_f"])
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_hook_on_any_part_sees_and_changes_all_tokens(name, rank, selected):
+    def shift(module, inputs, output):
+        assert output.dim() == 3 and output.size(1) == 20  # of the longest row, (R, T, ...)
+        late = torch.arange(output.size(1))[:, None] >= 3
+        return output + late * torch.linspace(0, 9, output.size(2))
+
+    assert_plain(
+        lambda model: model.get_submodule(name).register_forward_hook(shift), selected, rank=rank
+    )
+
+
+def test_parts_of_the_users_own_see_all_tokens(selected):
+    class Centred(MLP):
+        def forward(self, x):
+            return super().forward(x - x.mean(1, keepdim=True))
+
+    def another_class(model):
+        model.h[-1].mlp.__class__ = Centred
+
+    def another_forward(model):
+        mlp = model.h[-1].mlp
+        mlp.forward = lambda x: MLP.forward(mlp, x - x.mean(1, keepdim=True))
+
+    def another_norm(model):
+        model.ln_f = torch.nn.Softmax(dim=1)  # over tokens
+
+    for change in (another_class, another_forward, another_norm):
+        assert_plain(change, selected)
+
+
+def test_dropout_in_adapters_or_alone_draws_for_all_tokens(selected):
+    def alone(model):
+        model.eval().h[-1].mlp.dropout.train()
+
+    assert_plain(alone, selected, dropout=0.5)
+    assert_plain(GPT.train, selected, rank=2, adapter_dropout=0.5)

@@ -8,10 +8,10 @@ it need compute.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt.fast.attention import FastAttention
-from minigpt.fast.fallback import untouched
+from minigpt.fast.fallback import drops, untouched
 from minigpt.model import Block
 
 FEW = 0.5  # of all places; for more, picking them out costs what it saves
@@ -38,18 +38,18 @@ def find_places(row: Tensor, position: Tensor, R: int, T: int) -> Places:
 
 
 def selectable(block: Block) -> bool:
-    """Return whether a block can run at some places alone: it is ours, on a CPU, and unobserved.
+    """Return whether a block can run at some places alone: it is ours, on a CPU, and untouched.
 
-    On a GPU nothing waits for the number of places. Dropout would draw for fewer numbers, and so
-    others.
+    A hook on any part would see fewer tokens. Dropout, an adapter's too, would draw for fewer
+    numbers, and so others. On a GPU nothing waits for the number of places.
     """
-    attention = block.attn
+    parts = list(block.modules())
     return (
         type(block) is Block
-        and type(attention) is FastAttention
+        and type(block.attn) is FastAttention
+        and untouched(*parts)
         and block.ln_1.weight.device.type == "cpu"
-        and untouched(block, attention)
-        and not (block.training and attention.dropout.p)
+        and not any(isinstance(part, nn.Dropout) and drops(part) for part in parts)
     )
 
 

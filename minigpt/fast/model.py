@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from minigpt.fast.fallback import Fast, ordinary
+from minigpt.fast.fallback import Fast, ordinary, untouched
 from minigpt.fast.head import log_prob, pays
 from minigpt.fast.last_block import block_at, find_places, selectable
 from minigpt.fast.linear import FastLinear, linear, pack
@@ -26,9 +26,9 @@ class FastGPT(GPT, Fast):
 
     def states(self, ids: Tensor, row: Tensor, position: Tensor, cache=None) -> Tensor:
         last = self.h[-1]
-        # First what costs nothing: to find the places waits for the device, and cannot be traced.
-        possible = "hidden" not in vars(self) and selectable(last) and ordinary(row)
-        places = find_places(row, position, *ids.shape) if possible else None
+        # First what costs little: to find the places waits for the device, and cannot be traced.
+        ours = "hidden" not in vars(self) and selectable(last) and untouched(self.ln_f)
+        places = find_places(row, position, *ids.shape) if ours and ordinary(row) else None
         if places is None or not places.few:
             return super().states(ids, row, position, cache)
         x = self.embed(ids, cache)
