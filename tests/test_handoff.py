@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -28,7 +29,8 @@ from experiments.study.runner import finished as study_finished
 from lora import LoRAConfig
 from minigpt import load_pretrained, save_pretrained
 from minigpt.errors import InputError
-from tasks import get_task
+from tasks import Evaluation, get_task
+from tests.test_own_task import OppositeTask
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = ["How do I learn {}?", "What is the best way to learn {}?", "Why is {} hard?"]
@@ -307,6 +309,42 @@ def test_a_checkpoint_within_an_epoch_resumes_to_the_same_weights(
         for each in (result, finished)
     ]
     assert timeless[0] == timeless[1] and "eval_rewards/margins" in timeless[0][-1]
+
+
+class Told(OppositeTask):
+    """Its evaluations score what they are told, and note the weights that they scored."""
+
+    def __init__(self, *bits: float):
+        self.bits = iter(bits)
+        self.scored: list[torch.Tensor] = []
+
+    def evaluate(self, model, tokenizer, split, *, generator):
+        self.scored.append(model.ln_f.bias.detach().clone())
+        return Evaluation({"bits": self.metrics["bits"].of(np.array([[next(self.bits), 1.0]]))})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("saved", "best"), [(False, 1), (True, 2)])
+def test_what_is_kept_as_the_best_was_scored_in_the_log(model, tmp_path, monkeypatch, saved, best):
+    """Killed at its last checkpoint, before it is there or after, in the best epoch until then."""
+    real = training_run.save_checkpoint
+
+    def killed(*arguments):
+        last = arguments[-1]["epoch"] == 3
+        if saved or not last:
+            real(*arguments)
+        if last:
+            raise KeyboardInterrupt
+
+    task = Told(9, 2, 1, 3)  # the untuned model, two epochs, and the second one again
+    options = {"switch_epoch": 2, "train_examples": None, "dev_examples": None, "task": task.name}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training_run, "save_checkpoint", killed)
+        handoff.run(config(model, tmp_path / "run", **options), task)
+    result = handoff.run(config(model, tmp_path / "run", resume=True, **options), task)
+    assert len(task.scored) == (3 if saved else 4) and result.best["epoch"] == best
+    kept = load_pretrained(tmp_path / "run" / "best").ln_f.bias
+    assert torch.equal(kept, task.scored[best]) and not torch.equal(kept, task.scored[3 - best])
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """How scores, tables, times and texts are shown to people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from tqdm import tqdm
+
+from minigpt.parallel import is_first
 from tasks import Score
 
 TERMINAL = 100  # columns that what is printed keeps to
@@ -38,6 +41,22 @@ def show_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def step_bar(steps: Iterable[dict], title: str, *, total: int, done: int) -> tqdm:
+    """Return the steps that are left of `total`, shown as a bar while they are taken.
+
+    Only where somebody looks: at the first process's terminal.
+    """
+    return tqdm(
+        steps,
+        title,
+        total=total,
+        initial=done,
+        leave=False,
+        disable=None if is_first() else True,
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+    )
 
 
 def printable(text: str) -> str:

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from itertools import islice
 
 from torch.optim import AdamW
-from tqdm import tqdm
 
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.data import PhaseData, dpo_data
-from experiments.run.display import show_duration
+from experiments.run.display import show_duration, step_bar
 from experiments.run.evaluation import (
     best_epoch,
     check_evaluated,
@@ -32,7 +31,7 @@ from experiments.run.time_left import seconds_left
 from experiments.run.training import LOSS_EVERY, check_weights, make_optimizer, train
 from lora import trainable_parameters
 from minigpt import GPT, get_tokenizer
-from minigpt.parallel import is_first, most
+from minigpt.parallel import most
 from tasks import Task
 
 CHECKPOINT_SECONDS = 120  # between checkpoints within an epoch
@@ -66,6 +65,7 @@ class TrainingRun:
     def train(self) -> None:
         """Go through the phases from wherever the run is."""
         self._restore()
+        self._keep_best()
         if self.epoch == 0:
             parameters = dict(zip(("trained", "total"), trainable_parameters(self.policy)))
             beside = floors_and_ceilings(self.task, "dev", self.config)
@@ -97,15 +97,8 @@ class TrainingRun:
     def _train_epoch(self, phase: Phase, data: PhaseData) -> None:
         """Train to the end of the epoch at work."""
         per_epoch, now = data.steps_per_epoch(self.config.batch_size), time.monotonic()
-        progress = tqdm(
-            self._steps(phase, data),
-            f"epoch {self.epoch}/{self.config.epochs} {phase.objective}",
-            total=per_epoch,
-            initial=self.done,
-            leave=False,
-            disable=None if is_first() else True,
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
-        )
+        title = f"epoch {self.epoch}/{self.config.epochs} {phase.objective}"
+        progress = step_bar(self._steps(phase, data), title, total=per_epoch, done=self.done)
         with signals_wait() as noted:
             for metrics in progress:
                 self.done, self.step = self.done + 1, self.step + 1
@@ -187,7 +180,7 @@ class TrainingRun:
         )
 
     def _evaluate(self, phase: str) -> None:
-        """Score the policy on dev, log it, and keep the weights if no epoch was better."""
+        """Score the policy on dev, and log it."""
         started = time.monotonic()
         scored = self._score("dev", self.epoch) | self._diagnose()
         record = {
@@ -200,8 +193,6 @@ class TrainingRun:
         }
         self.folder.log(**record)
         self.epochs.append(record)
-        if self.epoch and best_epoch(self.epochs, self.task.headline) is record:
-            save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
         left = self._time_left(phase, 1.0) if self.epoch < self.config.epochs else None
         print(epoch_line(record, self.config.epochs, self.task, left), flush=True)
 
@@ -223,14 +214,24 @@ class TrainingRun:
 
     def _score(self, split: str, epoch: int) -> dict:
         options = {n: getattr(self.config, n) for n in ("seed", "precision", "headline_only")}
-        where = {"folder": self.folder.path, "epoch": epoch}
-        return score(self.policy, self.task, split, **options, **where)
+        return score(self.policy, self.task, split, folder=self.folder.path, epoch=epoch, **options)
 
     def _next_epoch(self) -> None:
         self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
         if self.epoch > self.config.epochs:
             save_policy(self.policy, self.folder.path / "last", base_model_name=self.config.model)
         self._save()
+        self._keep_best()
+
+    def _keep_best(self) -> None:
+        """Keep the weights if none were better, once the checkpoint is there that has their scores.
+
+        A run that is killed in between does so when it goes on from there.
+        """
+        ended = self.epoch - 1
+        evaluated = ended > 0 and self.done == 0 and self.plan.is_evaluated(ended)
+        if evaluated and best_epoch(self.epochs, self.task.headline)["epoch"] == ended:
+            save_policy(self.policy, self.folder.path / "best", base_model_name=self.config.model)
 
     def _save(self) -> None:
         self.folder.update()  # first: a checkpoint counts on all lines of the log before it
@@ -242,8 +243,7 @@ class TrainingRun:
     def _restore(self) -> None:
         """Go back to the latest checkpoint, if there is one."""
         progress = self.folder.restore(self.policy, self.optimizer) or {}
-        for name, value in progress.items():
-            setattr(self, name, value)
+        vars(self).update(progress)
         most(0)  # all of them wait for the first, which has cut the log that is read here
         self.epochs = evaluations(self.folder.logged())
         expected = [n for n in range(self.epoch) if self.plan.is_evaluated(n)]
