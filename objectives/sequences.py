@@ -41,8 +41,8 @@ class Sequences:
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype:
-    """Return the smallest type for a tokenizer's numbers: uint16 for up to 65,536, else uint32."""
-    return np.min_scalar_type(tokenizer.vocab_size - 1)
+    """Return a type that holds a tokenizer's numbers: uint16 up to 65,536 of them, else uint32."""
+    return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
 
 def tokenise(
