@@ -151,7 +151,6 @@ def run(config: ReproduceConfig) -> Path | None:
         return None
     if config.smoke:
         config = smoke.planned(config, config.out)
-    _check(config)
     if config.listed:
         try:
             list_commands(_runs(_plan(config, list_commands)[0]))
@@ -172,7 +171,7 @@ def _check(config: ReproduceConfig) -> None:
     for base in _bases(config):
         for study in _studies(base, config):
             study.check()
-        if not config.listed:  # which reads no data
+        if not config.listed:  # for which data are not read
             base.check_dev()
 
 
@@ -181,8 +180,8 @@ def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], li
 
     Raises Listed if it only lists the tuning's runs.
     """
-    bases = _bases(config)
-    tuned, tuning = [], []
+    _check(config)
+    bases, tuned, tuning = _bases(config), [], []
     for base in bases:
         with suppress(Listed):  # those of the next base can be listed all the same
             if config.tune:

@@ -76,5 +76,5 @@ def test_arms_with_the_same_pairs_need_no_table(tmp_path):
 
 def test_every_statistic_of_pairs_has_a_column():
     example = Example("prompt", GOLD)
-    found = describe_pairs([PreferencePair(*example, GOLD[::-1])], [example], free_text=True)
+    found = describe_pairs([(PreferencePair(*example, GOLD[::-1]), example)], 1, free_text=True)
     assert list(found) == list(COLUMNS)

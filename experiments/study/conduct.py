@@ -17,9 +17,9 @@ def run_study(study: Study) -> list[ArmResult] | None:
         print_plan([study], study.jobs)
         return None
     study.check()
-    study.check_dev()
     folder = study.out / f"{study.name}-{study.task}"
     with open_workers(study.jobs, study.scheduler) as workers:
+        study.check_dev()
         write_plan(folder, study.title, [protocol_of(study, folder)])
         run_all(study.all_configs(), workers)
     (results,) = write_report(folder)

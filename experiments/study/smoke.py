@@ -15,8 +15,8 @@ Whole = TypeVar("Whole")  # the options of `experiments.reproduce`
 
 PLAN = {"epochs": 2, "seeds": (0,), "train_examples": 8, "dev_examples": 2, "batch_size": 4}
 OPTIONS = {  # fewer arms, where there are many of a kind
-    "parameterization": {"ranks": (8,)},  # which the handoffs have as well
-    "adapters": {"rank": 4},
+    "parameterization": {"ranks": (8,)},  # that of the handoffs, too
+    "adapters": {"rank": 8},
     "handoff_grid": {"methods": ("full",)},
     "dpo_hyperparameters": {
         "betas": (0.1,),
