@@ -166,9 +166,9 @@ def run(config: ReproduceConfig) -> Path | None:
     return config.out
 
 
-def _check(config: ReproduceConfig) -> None:
+def _check(bases: list[Study], config: ReproduceConfig) -> None:
     """Refuse a study without sense, and one whose dev makes no interval, before anything runs."""
-    for base in _bases(config):
+    for base in bases:
         for study in _studies(base, config):
             study.check()
         if not config.listed:  # for which data are not read
@@ -180,8 +180,8 @@ def _plan(config: ReproduceConfig, carry_out: CarryOut) -> tuple[list[Study], li
 
     Raises Listed if it only lists the tuning's runs.
     """
-    _check(config)
     bases, tuned, tuning = _bases(config), [], []
+    _check(bases, config)
     for base in bases:
         with suppress(Listed):  # those of the next base can be listed all the same
             if config.tune:

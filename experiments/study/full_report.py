@@ -28,7 +28,7 @@ CLAIMS = (
     "lead that matters; what would be found is the smallest that such a study finds four times of "
     "five; p is how likely a lead as large, either way, is where there is none, and says nothing "
     "of a claim that two arms are the same. The primary claims were fixed before the runs and are "
-    "judged together (Holm, 1979), by intervals wider than 95 %: in 95 % of such studies none of "
+    "judged together (Holm, 1979), by intervals of 95 % or more: in 95 % of such studies none of "
     "their verdicts is wrong. Seconds and memory are those of runs that may have shared a machine. "
     "All others are exploratory, and of many of those some are wrong. "
     f"The claims are those of {PAPER}, or lead to them."
