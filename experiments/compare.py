@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments.run.command import command_line
 from experiments.run.display import align
+from experiments.run.option_types import checked
 from experiments.run.tables import Table
 from experiments.study.document import Block, Figures, Heading, Paragraph, write_document
 from experiments.study.figures import NOTE, draw_epochs
@@ -50,6 +51,7 @@ def run(config: CompareConfig) -> dict[tuple[str, str], dict[str, Difference]]:
 
     Raises InputError for runs that are not finished, and for those of other tasks or other data.
     """
+    config = checked(config)
     arms = read_runs([Path(folder) for folder in config.runs])
     out = make_folder(config.out)
     found, blocks = {}, [Paragraph(HOW_TO_READ)]

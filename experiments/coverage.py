@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import align
+from experiments.run.option_types import checked
 from experiments.run.seeds import numpy_generator
 from experiments.study.statistics import compare
 from experiments.study.verdict import judge
@@ -55,7 +55,7 @@ class Cell(NamedTuple):
 
 def run(config: CoverageConfig) -> list[Cell]:
     """Simulate all cells and print them as a table; InputError for options without sense."""
-    check_bounds(vars(config))
+    config = checked(config)
     cells = []
     for S, units, spread, noise in _kinds(config):
         generator = numpy_generator(config.seed, f"{S} {units} {spread} {noise}")

@@ -10,6 +10,7 @@ from typing import Literal
 from experiments.run.command import command_line
 from experiments.run.loading import load_run
 from experiments.run.model_card import model_card
+from experiments.run.option_types import checked
 from experiments.run.source import (
     BASE,
     Source,
@@ -51,6 +52,7 @@ def run(config: ExportConfig, task: Task | None = None) -> Path:
 
     `task` is needed for a task of one's own alone, which no name leads to.
     """
+    config = checked(config)
     source = _check(config)
     known = task or task_class(options_of(config.run).task)
     model = load_run(config.run, config.which, base=config.base).model

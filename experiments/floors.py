@@ -7,10 +7,10 @@ the same protocol.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import align, show_floor
 from experiments.run.flags import RowsConfig, RowsFlags
+from experiments.run.option_types import checked
 from experiments.run.reading import account_for, account_lines
 from experiments.run.seeds import numpy_generator
 from minigpt.errors import InputError
@@ -40,7 +40,7 @@ def run(config: FloorsConfig) -> dict[str, dict[str, float]]:
 
     Raises InputError for options without sense.
     """
-    check_bounds(vars(config))
+    config = checked(config)
     limits = {"train": config.train_examples}
     task = get_task(config.task, config.data, limits=limits, **vars(config.rows))
     account = account_for(task)

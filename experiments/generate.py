@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import printable
 from experiments.run.loading import load_run, load_untuned
+from experiments.run.option_types import checked
 from experiments.run.plan import chosen_device
 from experiments.run.seeds import torch_generator
 from experiments.run.source import find_source, keeps, load_source
@@ -63,6 +63,7 @@ def run(config: GenerateConfig) -> list[dict]:
     Its keys are prompt (its number, from 0), model, sample and text. Raises InputError for options
     without sense, before a model is loaded, and for a prompt that leaves no room for a token.
     """
+    config = checked(config)
     _check(config)
     prompts = _prompts(config)
     models = _models(config)
@@ -81,7 +82,6 @@ def run(config: GenerateConfig) -> list[dict]:
 
 
 def _check(config: GenerateConfig) -> None:
-    check_bounds(vars(config))
     if (config.run is None) == (config.model is None):
         raise InputError("expected one of --run, a run's folder, and --model, a model")
     if config.prompt is not None and config.prompts is not None:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.config import Config
 from experiments.run.display import printable
 from experiments.run.loading import load_run
+from experiments.run.option_types import checked
 from experiments.run.plan import chosen_device
 from experiments.run.seeds import torch_generator
 from experiments.run.source import options_of, policy_folder
@@ -59,6 +59,7 @@ def run(config: PredictConfig) -> Predictions:
     Raises InputError for options without sense, before a model is loaded, for a task without
     predictions, and for a file that cannot be read.
     """
+    config = checked(config)
     device = _check(config)
     task = _task(options_of(config.run))
     model, tokenizer, _ = load_run(config.run, config.which, base=config.base, device=device)
@@ -78,7 +79,6 @@ def run(config: PredictConfig) -> Predictions:
 
 def _check(config: PredictConfig) -> str:
     """Return the device; InputError for options without sense."""
-    check_bounds(vars(config))
     device = chosen_device(config.device)
     policy_folder(config.run, config.which)
     task = task_class(options_of(config.run).task)

@@ -17,12 +17,12 @@ import torch
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from experiments.run.bounds import check_bounds
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
 from experiments.run.contents import check_contents
 from experiments.run.folder import RunFolder
 from experiments.run.metrics_log import EVALUATION, STEP
+from experiments.run.option_types import checked
 from experiments.run.plan import check_device
 from experiments.run.schedule import warmup_cosine
 from experiments.run.seeds import numpy_generator, torch_generator
@@ -65,6 +65,7 @@ def run(config: PretrainConfig) -> GPT:
 
     Raises InputError for an option that makes no sense, before anything is made or read.
     """
+    config = checked(config)
     _check(config)
     model = GPT(PRESETS[config.model], generator=torch_generator(config.seed, "init"))
     model.to(config.device)
@@ -88,12 +89,9 @@ def _save_model(model: GPT, config: PretrainConfig, record: dict) -> None:
 
 
 def _check(config: PretrainConfig) -> None:
-    check_bounds(vars(config))
     check_device(config.device)
     if config.model not in PRESETS:
         raise InputError(f"--model is {config.model!r}; expected one of {', '.join(PRESETS)}")
-    if config.precision not in ("fp32", "bf16"):  # a notebook's; the command line's are checked
-        raise InputError(f"--precision is {config.precision!r}; expected fp32 or bf16")
     length = PRESETS[config.model].n_positions
     if not length <= config.batch_tokens <= config.tokens:
         raise InputError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments.run.command import command_line
 from experiments.run.evaluation import PACKED, read_addends, statistics_path
 from experiments.run.metrics_log import STEP, extent, read_finished
+from experiments.run.option_types import checked
 from experiments.run.packed import save_packed
 from experiments.run.record import read_run, write_record
 from experiments.run.tables import Link, Table
@@ -42,6 +43,7 @@ def run(config: PublishConfig) -> Path:
 
     Raises InputError for a study that is not finished, and for a folder that is not empty.
     """
+    config = checked(config)
     if config.out.exists() and any(config.out.iterdir()):
         raise InputError(f"{config.out} is not empty; expected a new folder for the record")
     title, protocols, tuning = read_plan(config.study)

@@ -6,7 +6,7 @@ stopped. Learning rates are tuned first, by as many runs for every arm.
 
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,10 +20,10 @@ from experiments.dpo_hyperparameters import DPOHyperparametersStudy
 from experiments.handoff_grid import HandoffGridStudy
 from experiments.pair_construction import PairConstructionStudy
 from experiments.parameterization import ParameterizationStudy
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.config import Config
 from experiments.run.flags import RowsConfig, RowsFlags
+from experiments.run.option_types import checked
 from experiments.run.plan import with_defaults
 from experiments.study import original, smoke
 from experiments.study.arms import Study
@@ -136,12 +136,11 @@ def run(config: ReproduceConfig) -> Path | None:
 
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
+    config = checked(config)
+    config = replace(config, plans={t: checked(p, group=f"{t}.") for t, p in config.plans.items()})
     if config.records is not None:
         write_report(config.records)
         return config.records
-    check_bounds(vars(config))
-    for task in config.tasks:
-        check_bounds(vars(config.plan(task)), group=f"{task}.")
     if config.paper:
         config = original.planned(config)
     _bases(config)

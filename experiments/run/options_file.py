@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import tyro
 
 from experiments.run.bounds import flag
 from experiments.run.config import Config, flat_options
 from experiments.run.flags import RowsConfig, make_lora, make_preference
+from experiments.run.option_types import fits, named
 from minigpt.errors import InputError
 from minigpt.files import reading
 
@@ -25,8 +25,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-NAMED = {float: "a number", int: "a whole number", bool: "true or false", str: "text", Path: "text"}
 
 
 def parse_options(argv: list[str]) -> Config:
@@ -58,8 +56,8 @@ def read_options(path: Path) -> dict[str, Any]:
                 f"{path} names {name!r}, which is no option; expected names of flags, such as "
                 f"{close[0]}"
             )
-        if not _fits(value, hints[name]):
-            raise InputError(f"{name} in {path} is {value!r}; expected {_named(hints[name])}")
+        if not fits(value, hints[name]):
+            raise InputError(f"{name} in {path} is {value!r}; expected {named(hints[name])}")
     return options
 
 
@@ -94,33 +92,6 @@ def _hints() -> dict[str, Any]:
         hints |= get_type_hints(nested[name]) if name in nested else {name: hint}
     del hints["return"]  # that of the functions
     return hints
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value as files have it, lists for tuples, is of a type."""
-    kinds = get_args(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, kind) for kind in kinds)
-    if get_origin(hint) is Literal:
-        return value in kinds
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            return False
-        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
-        return len(kinds) == len(value) and all(map(_fits, value, kinds))
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, {float: (float, int), Path: str}.get(hint, hint))
-
-
-def _named(hint: Any) -> str:
-    """Return what people call a type."""
-    kinds = [kind for kind in get_args(hint) if kind not in (NoneType, ...)]
-    if get_origin(hint) is tuple:
-        return f"a list of {' and '.join(map(_named, kinds))}"
-    if get_origin(hint) is Literal:
-        return " or ".join(kinds)
-    return " or ".join(map(_named, kinds)) if kinds else NAMED[hint]
 
 
 def as_flags(options: Mapping[str, Any]) -> list[str]:

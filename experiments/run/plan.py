@@ -9,6 +9,7 @@ from experiments.run.bounds import check_bounds, flag
 from experiments.run.config import Config, flat_options, full_name
 from experiments.run.flags import LORA_FLAGS
 from experiments.run.observers import check_log
+from experiments.run.option_types import typed
 from experiments.run.schedule import Phase, handoff_phases
 from experiments.run.source import Source, find_source
 from lora import LoRAConfig
@@ -46,6 +47,7 @@ def resolve(config: Config, task: type[Task] | None = None) -> RunPlan:
     `task` stands for the one that `config` names, and need not be registered. Raises InputError for
     an option that makes no sense, a model that is not there and a device that cannot be used.
     """
+    config = typed(config)
     task = task or task_class(config.task)
     config = replace(config, task=task.name)
     check_log(config.log)
@@ -86,8 +88,7 @@ def _fill_in(config: Config, task: type[Task], source: Source) -> Config:
         "out": Path("runs", full_name(config)),
     }
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    config = replace(config, **missing)
-    return replace(config, out=Path(config.out))  # a notebook may well give a string
+    return replace(config, **missing)
 
 
 def _check_pairs(config: Config, task: type[Task]) -> None:

@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.run.bounds import check_bounds
 from experiments.run.config import Config, identity, make_config, run_name
 from experiments.run.contents import read_task
 from experiments.run.flags import RowsConfig, RowsFlags
+from experiments.run.option_types import checked
 from experiments.run.plan import with_defaults
 from experiments.study.claims import SECONDS, Claim, judged_by
 from experiments.study.tuned import Tuned, with_tuned
@@ -169,7 +169,7 @@ class Study:
 
     def check(self) -> None:
         """Raise InputError for a plan that makes no sense, before anything runs."""
-        check_bounds(vars(self))
+        checked(self)
         for name in self.judged:
             if task_class(self.task).metrics[name].margin is None:
                 raise InputError(

@@ -1,5 +1,6 @@
 """Carry a study out, from its plan to its report."""
 
+from experiments.run.option_types import checked
 from experiments.study.arms import Study
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
@@ -13,6 +14,7 @@ def run_study(study: Study) -> list[ArmResult] | None:
 
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
+    study = checked(study)
     if study.dry_run:
         print_plan([study], study.jobs)
         return None
