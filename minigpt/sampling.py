@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -213,6 +214,8 @@ def _check_options(
 def _check_prompts(model: GPT, prompts: list[list[int]]) -> None:
     n_positions, vocab_size = model.config.n_positions, model.config.vocab_size
     for i, prompt in enumerate(prompts):
+        if not isinstance(prompt, Sequence) or not all(isinstance(t, Integral) for t in prompt):
+            raise InputError(f"prompt {i} is {prompt!r}; expected a list of token numbers")
         if not prompt:
             raise InputError(f"prompt {i} is empty; expected at least one token")
         if len(prompt) >= n_positions:

@@ -95,14 +95,17 @@ def make_batch(
     [2, 2, 1]
 
     Raises ValueError for an empty prompt (the first scored token would have no input to be
-    predicted from) or an empty completion.
+    predicted from) or an empty completion, and for tokens that are no whole numbers.
     """
     rows: dict[bytes, int] = {}
     row, position, target, sequence = [], [], [], []
     for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         if not len(prompt) or not len(completion):
             raise ValueError(f"sequence {n} has an empty prompt or completion; both need a token")
-        tokens = np.concatenate([prompt, completion]).astype(np.int64)
+        tokens = np.concatenate([prompt, completion])
+        if tokens.dtype.kind not in "iu":  # floats would be cut to whole numbers
+            raise ValueError(f"sequence {n} holds {tokens.dtype}; expected whole numbers")
+        tokens = tokens.astype(np.int64)
         row_number = rows.setdefault(tokens[:-1].tobytes(), len(rows))
         row.append(np.full(len(completion), row_number))
         position.append(np.arange(len(prompt) - 1, len(tokens) - 1))

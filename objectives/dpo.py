@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt.errors import InputError
+from objectives.objective import check_alike
 
 
 class PairLosses(NamedTuple):
@@ -41,9 +42,10 @@ def dpo_loss(
     far training really goes has to be measured (`kl_per_token`). `label_smoothing` in [0, 0.5) is
     the probability that a preference was recorded the wrong way round (conservative DPO, Mitchell
     2023). The loss is ln 2 where policy and reference agree. Raises InputError for options out of
-    range.
+    range and for shapes that differ.
     """
     check_options(beta, label_smoothing)
+    check_alike(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
     chosen_rewards = beta * (policy_chosen - reference_chosen)  # equation 5
     rejected_rewards = beta * (policy_rejected - reference_rejected)
     margin = chosen_rewards - rejected_rewards

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from minigpt.errors import InputError
 from minigpt.model import GPT
 from objectives.batch import Batch
 
@@ -23,6 +24,13 @@ def quantiles(values: dict[str, Tensor]) -> dict[str, Tensor]:
         if name in values
         for short, share in QUANTILES.items()
     }
+
+
+def check_alike(*values: Tensor) -> None:
+    """Raise InputError unless all have one shape: (B,) and (B, 1) would make (B, B) in silence."""
+    shapes = {tuple(value.shape) for value in values}
+    if len(shapes) > 1:
+        raise InputError(f"the shapes of a loss's tensors are {sorted(shapes)}; expected all alike")
 
 
 class ExampleLosses(NamedTuple):

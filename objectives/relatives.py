@@ -10,9 +10,9 @@
 
 A log-ratio is log(policy / reference). Each function takes, (B,) each: the summed completion
 log-probs in nats of the policy, those of the reference where it has one, and the completions'
-scored tokens where it takes means. Options out of range raise InputError. The rewards are those
-that TRL 1.16 logs, for ipo-mean too: beta times the log-ratio, summed; without a reference, beta
-times the mean log-prob.
+scored tokens where it takes means. Options out of range, and shapes that differ, raise InputError.
+The rewards are those that TRL 1.16 logs, for ipo-mean too: beta times the log-ratio, summed;
+without a reference, beta times the mean log-prob.
 """
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objectives.dpo import PairLosses, check_options
+from objectives.objective import check_alike
 from objectives.sft import sft_loss
 
 
@@ -38,6 +39,7 @@ def ipo_loss(
     finite margin, so that beta keeps the policy near the reference. TRL has only `ipo_mean_loss`.
     """
     check_options(beta)
+    check_alike(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
     chosen_ratios = policy_chosen - reference_chosen
     rejected_ratios = policy_rejected - reference_rejected
     loss = (chosen_ratios - rejected_ratios - 1 / (2 * beta)) ** 2
@@ -61,6 +63,8 @@ def ipo_mean_loss(
     at one beta it asks for a far larger move than `ipo_loss`.
     """
     check_options(beta)
+    check_alike(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
+    check_alike(policy_chosen, chosen_counts, rejected_counts)
     chosen_ratios = policy_chosen - reference_chosen
     rejected_ratios = policy_rejected - reference_rejected
     difference = chosen_ratios / chosen_counts - rejected_ratios / rejected_counts
@@ -85,6 +89,7 @@ def hinge_loss(
     is not part of it.
     """
     check_options(beta)
+    check_alike(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
     chosen_rewards = beta * (policy_chosen - reference_chosen)
     rejected_rewards = beta * (policy_rejected - reference_rejected)
     loss = F.relu(1 - (chosen_rewards - rejected_rewards))
@@ -107,6 +112,7 @@ def simpo_loss(
     CPOTrainer with loss_type="simpo", cpo_alpha=0 and simpo_gamma=target_margin.
     """
     check_options(beta, target_margin=target_margin)
+    check_alike(policy_chosen, policy_rejected, chosen_counts, rejected_counts)
     chosen_rewards = beta * policy_chosen / chosen_counts  # equation 4
     rejected_rewards = beta * policy_rejected / rejected_counts
     loss = -F.logsigmoid(chosen_rewards - rejected_rewards - target_margin)  # equation 6
@@ -130,6 +136,7 @@ def orpo_loss(
     and agrees where prompts have one token and chosen completions one length.
     """
     check_options(beta)
+    check_alike(policy_chosen, policy_rejected, chosen_counts, rejected_counts)
     chosen_means = policy_chosen / chosen_counts  # equation 3
     rejected_means = policy_rejected / rejected_counts
     log_odds_ratio = _log_odds(chosen_means) - _log_odds(rejected_means)

@@ -5,11 +5,12 @@ from torch import Tensor
 from minigpt.model import GPT
 from objectives.batch import Batch
 from objectives.logps import sequence_logps
-from objectives.objective import ExampleLosses
+from objectives.objective import ExampleLosses, check_alike
 
 
 def sft_loss(logps: Tensor, counts: Tensor) -> Tensor:
     """Mean negative log-likelihood per scored token of each sequence: (N,), (N,) -> (N,), nats."""
+    check_alike(logps, counts)
     return -logps / counts
 
 

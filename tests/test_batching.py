@@ -164,6 +164,11 @@ def test_an_empty_side_is_an_error(prompt, completion):
         make_batch([prompt], [completion])
 
 
+def test_tokens_that_are_no_whole_numbers_are_not_cut_to_some():
+    with pytest.raises(ValueError, match="sequence 1 holds float64; expected whole numbers"):
+        make_batch([[1], [1.5]], [[2], [3]])
+
+
 def test_sequence_logps_equal_the_naive_computation():
     generator = np.random.default_rng(0)
     model = tiny_gpt()

@@ -87,6 +87,11 @@ def test_sft_gradient_equals_cross_entropy():
     torch.testing.assert_close(ours, model.wte.weight.grad)
 
 
+def test_sft_loss_wants_one_count_for_each_log_prob():
+    with pytest.raises(InputError, match="expected all alike"):
+        sft_loss(torch.zeros(2), torch.ones(2, 1))
+
+
 def test_dpo_loss_by_hand():
     """beta 0.5, policy (-10, -12), reference (-11, -11).
 

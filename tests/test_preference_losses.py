@@ -104,6 +104,17 @@ def test_losses_and_rewards_by_hand(function, sides, options, loss, rewards):
 
 
 @each_function
+def test_shapes_that_torch_would_spread_over_each_other_are_refused(
+    function, reference, counts, options
+):
+    sides = [*fp64(*POLICY), *(fp64(*REFERENCE) * reference), *(fp64(*COUNTS) * counts)]
+    for i, side in enumerate(sides):
+        spread = [*sides[:i], side[:, None].expand(3, 1), *sides[i + 1 :]]
+        with pytest.raises(InputError, match="shapes .*; expected all alike$"):
+            function(*spread, **options)
+
+
+@each_function
 def test_gradients_equal_finite_differences(function, reference, counts, options):
     others = fp64([-3, -4, -2], [-3, -3, -6]) if reference else []
     others += fp64([2, 4, 1], [1, 3, 5]) if counts else []
