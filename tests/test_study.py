@@ -90,14 +90,18 @@ def test_the_default_folder_tells_what_is_not_the_default():
             {"dpo_learning_rate": 1e-5},
             {"loss": "ipo"},
             {"pairs": "best-vs-worst", "pair_samples": 4},
+            {"parameterization": "lora", "dora": True, "layers": (4, 5)},
+            {"folds": 7, "fold": 2, "held_back": (0, 1)},
         )
     }
     assert names >= {
         "sonnet-verse-full-switch3-seed0",
         "sonnet-verse-full-switch3-seed0-beta0.03",
         "sonnet-verse-full-switch3-seed0-dpo-learning-rate1e-05",
+        "sonnet-verse-lora-r8-switch3-seed0-layers4-5-dora",
+        "sonnet-verse-full-switch3-seed0-folds7-fold2-held-back0-1",
     }
-    assert len(names) == 6
+    assert len(names) == 8
 
 
 def test_arms_that_two_experiments_share_are_one_run(model, tmp_path):

@@ -192,7 +192,7 @@ def identity(config: Config) -> dict:
 
 
 def full_name(config: Config) -> str:
-    """A folder's name that tells every number, loss and kind of pairs that is not the default."""
+    """A folder's name that tells what is not the default, but for data and names of layers."""
     default = flat_options(Config())
     told = [run_name(config)]
     for name, value in identity(config).items():
@@ -200,8 +200,12 @@ def full_name(config: Config) -> str:
             continue
         if name in ("loss", "pairs"):
             told.append(value)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif value is True:
+            told.append(name.replace("_", "-"))
+        elif isinstance(value, (int, float)):
             told.append(f"{name.replace('_', '-')}{value:g}")
+        elif isinstance(value, list) and value and isinstance(value[0], int):
+            told.append(f"{name.replace('_', '-')}{'-'.join(map(str, value))}")
     return "-".join(told)
 
 
