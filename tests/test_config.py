@@ -83,7 +83,7 @@ def test_the_plan_holds_what_follows_from_the_options():
     options = {"rank": 4, "loss": "ipo", "switch_epoch": 2, "epochs": 5, "device": "cpu"}
     config = make_config(**options, parameterization="lora", dpo_learning_rate=0.5)
     plan = resolve(config)
-    assert plan.lora is config.lora and plan.preference is config.preference
+    assert (plan.lora, plan.preference) == (config.lora, config.preference)
     peak = plan.config.sft_learning_rate
     assert plan.phases == (Phase("sft", 1, 2, peak, True), Phase("dpo", 3, 5, 0.5, False))
     assert resolve(Config(device="cpu")).lora is None
