@@ -31,6 +31,12 @@ def test_a_loss_that_rose_on_the_way_is_noticed(means, rose):
     assert loss_rose(losses(*means)) is rose
 
 
+def test_a_batch_by_itself_is_no_divergence():
+    """As in DPO for 17 steps, whose loss is near 0 but for one batch."""
+    short = [0.69, 0.42, 0.1, 0.05, 0.01, 0.0, 0.0, 0.0, 1.28, *[0.0] * 8]
+    assert not loss_rose(short) and loss_rose([*short[:9], *[1.28] * 8])
+
+
 def test_a_run_of_few_steps_is_read_too():
     assert not loss_rose([0.7, 0.6, 0.8]) and loss_rose([0.7, 0.6, 0.9])
 
