@@ -21,7 +21,7 @@ from experiments.study.claims import MEMORY, PEAK_MEMORY, Claim
 from experiments.study.fold_units import fold_blocks
 from experiments.study.handoff_table import handoff_blocks, not_given, own_change, sft_alone
 from experiments.study.held_out_table import held_out_blocks
-from experiments.study.judging import cases_of
+from experiments.study.judging import cases_of, verdicts_on
 from experiments.study.report import arms_table
 from experiments.study.results import ArmResult
 from experiments.study.runs import FoldedRun, Run
@@ -137,7 +137,10 @@ def handoff_arms() -> list[ArmResult]:
         runs = [
             run_of(
                 [
-                    {n: bits(draw.normal(2, 0.1, size=12)) for n in ("bits_per_char", "chrf")}
+                    {
+                        n: bits(draw.normal(2, 0.1, size=12))
+                        for n in ("bits_per_char", "bits_per_char_text", "chrf")
+                    }
                     for _ in range(4)
                 ],
                 **more,
@@ -158,10 +161,11 @@ def test_the_parts_of_a_handoff_add_up_to_the_whole():
         itself, missing = own_change(handed, metric), not_given(handed, alone, metric)
         assert itself.lead.value + missing.lead.value == pytest.approx(whole.lead.value)
         assert itself.scores[1] == missing.scores[0]  # SFT stopped at the handoff
-    _, _, table = handoff_blocks(arms, get_task("sonnet"))
-    assert [row[0] for row in table.rows] == ["handoff", "handoff"]
+    _, _, table, others = handoff_blocks(arms, get_task("sonnet"))
+    assert [row[:2] for row in table.rows] == [["handoff", "bits/char"], ["handoff", "chrF"]]
+    assert [row[1] for row in others.blocks[0].rows] == ["bits/char, text"]
     assert all(len(row) == len(table.header) and all(row) for row in table.rows)
-    (_, _, table) = handoff_blocks([arms[0], handed], get_task("sonnet"))
+    _, _, table, _ = handoff_blocks([arms[0], handed], get_task("sonnet"))
     assert [i for i, cell in enumerate(table.rows[0]) if cell == ""] == [2, 5, 7]
     assert handoff_blocks(arms[:2], get_task("sonnet")) == []
     alone = replace(handed.arm.config, switch_epoch=0, sft_learning_rate=9.0)  # of no use to it
@@ -173,15 +177,15 @@ def test_held_out_pairs_have_a_row_for_every_arm_that_recorded_them():
     assert held_out_blocks(arms) == []  # records of before
     for seed, run in enumerate(arms[-1].runs):
         run.epochs[-1] |= {
+            "eval_loss": 0.4 + 0.1 * seed,
             "eval_rewards/accuracies": 0.75,
             "eval_rewards/margins": 0.5 + seed,
             "eval_kl/chosen": 0.01,
             "eval_kl/rejected": 0.02,
         }
     _, table = held_out_blocks(arms)
-    assert table.rows == [
-        ["handoff", "75.0 ± 0.0", "3.000 ± 2.000", "0.0100 ± 0.0000", "0.0200 ± 0.0000"]
-    ]
+    loss, others = "0.500 ± 0.100, worst run 0.600", ["3.000 ± 2.000", "0.0100 ± 0.0000"]
+    assert table.rows == [["handoff", loss, "75.0 ± 0.0", *others, "0.0200 ± 0.0000"]]
 
 
 def test_folds_are_read_as_one_run_by_all_of_it():
@@ -199,27 +203,38 @@ def test_folds_are_read_as_one_run_by_all_of_it():
     assert stopped_early(folded, "bits_per_char").statistics[:, 0].tolist() == [3, 3, 2, 1]
 
 
+def with_verdicts(claims, arms, task) -> list:
+    cases = cases_of(claims, arms, task)
+    return list(zip(cases, verdicts_on(cases)))
+
+
 def test_folds_as_units_count_in_full_what_their_examples_share():
     """Folds whose leads are 0.1, 0.2 and 0.6 for each example and seed: Student's t of those."""
     leads = (0.1, 0.2, 0.6)
 
     def arm(name: str, behind: float) -> ArmResult:
         values = [bits(np.arange(4) + behind * lead) for lead in leads]
-        folded = FoldedRun([run_of([{"bits_per_char": each}]) for each in values])
-        return ArmResult(Arm(name, make_config()), [folded] * 3)
+        rates = (3e-4, 3e-4, 1e-4)
+        configs = [{"switch_epoch": 3, "epochs": 3, "sft_learning_rate": rate} for rate in rates]
+        runs = [run_of([{"bits_per_char": v}], config=c) for v, c in zip(values, configs)]
+        return ArmResult(Arm(name, make_config()), [FoldedRun(runs)] * 3)
 
     arms, task = [arm("a", 0), arm("b", 1)], get_task("sonnet")
     claim = Claim("a beats b", "", "a", "b", "bits_per_char", "more", primary=True)
-    (folded,) = fold_blocks([claim, replace(claim, primary=False)], arms, task)
+    exploratory = replace(claim, primary=False)
+    judged = with_verdicts([claim, exploratory], arms, task)
+    _, table, _, values = fold_blocks(judged, arms, task)[0].blocks
     half = 4.303 * np.std(leads, ddof=1) / np.sqrt(3)
-    assert folded.blocks[-1].rows == [
-        ["a beats b", "bits/char", f"0.300 [{0.3 - half:.3f}, {0.3 + half:.3f}]"]
-    ]
+    interval = f"[{0.3 - half:.3f}, {0.3 + half:.3f}]"
+    told = [f"0.300 {interval}", f"{interval}, 95 %", "cannot be told"]
+    assert table.rows == [["a beats b", "bits/char", "0.100", "0.200", "0.600", *told]]
+    assert values.rows[0] == ["a", "SFT 0.0003", "SFT 0.0003", "SFT 0.0001"]
     (case,) = cases_of([claim], arms, task)
     assert case.difference.units == 12
     assert arms[0].metrics(MEMORY)[0].statistics.tolist() == [[100.0, 1.0]] * 3  # of each fold once
-    assert fold_blocks([claim], handoff_arms(), task) == []
-    assert fold_blocks([replace(claim, primary=False)], arms, task) == []
+    two = replace(claim, a="SFT alone", b="other rate")
+    assert fold_blocks(with_verdicts([two], handoff_arms(), task), handoff_arms(), task) == []
+    assert fold_blocks(with_verdicts([exploratory], arms, task), arms, task) == []
 
 
 def test_seconds_of_an_epoch_that_is_not_evaluated_are_those_of_the_next():
@@ -279,7 +294,8 @@ def test_reports_of_runs_with_fewer_metrics_show_those(monkeypatch):
     monkeypatch.setattr("experiments.study.report._links", lambda result: "")
     monkeypatch.setattr(ArmResult, "values", lambda self, name: np.zeros((3, 4)))
     table = arms_table(arms, get_task("sonnet"))
-    assert list(table.header)[:4] == ["arm", "bits/char", "chrF", "trained parameters"]
+    told = ["arm", "bits/char", "chrF", "bits/char, text", "trained parameters"]
+    assert list(table.header)[:5] == told
 
 
 def test_the_primary_claims_are_few_and_of_the_headline():

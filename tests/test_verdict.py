@@ -147,14 +147,17 @@ def test_holms_levels_are_those_of_a_worked_example():
     assert holm_levels([]) == []
 
 
-def test_the_smallest_lead_that_a_design_tells_is_found_four_times_of_five():
-    made = difference(-1.0, 1.0)
-    found = 0
+@pytest.mark.parametrize("expects, margin", [("more", 0.5), ("same", 0.5)])
+def test_the_smallest_lead_that_a_design_tells_is_found_four_times_of_five(expects, margin):
+    """Told from 0, or, where the arms are said to be the same, from the margin."""
+    made, found = difference(-1.0, 1.0), 0
+    smallest = smallest_told(made, made.lead.interval(), expects=expects, margin=margin)
+    bound = margin if expects == "same" else 0.0
     for trial in range(2000):
         draw = np.random.default_rng([23, trial])
         error = made.estimate.error
-        lead = draw.normal(smallest_told(made, made.lead.interval()), error)
-        found += lead > t_quantile(11) * error * math.sqrt(draw.chisquare(11) / 11)
+        lead = draw.normal(smallest, error)
+        found += lead - bound > t_quantile(11) * error * math.sqrt(draw.chisquare(11) / 11)
     assert 0.76 < found / 2000 < 0.84
 
 

@@ -1,4 +1,4 @@
-"""The primary claims once more, with whole folds as the units of the intervals."""
+"""The primary claims once more: fold by fold, and with whole folds as units of the intervals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,33 +6,75 @@ from dataclasses import replace
 from experiments.run.tables import Table
 from experiments.study.claims import Claim
 from experiments.study.document import Block, Folded, Paragraph
-from experiments.study.judging import cases_of
+from experiments.study.forest import Judged
+from experiments.study.judging import Case, cases_of, verdict_at
 from experiments.study.results import ArmResult
-from experiments.study.runs import FoldedRun
+from experiments.study.runs import FoldedRun, Run
 from tasks import Task
 
 MEANING = (
-    "The examples of a fold are scored by the same runs, at values that were tuned together. The "
-    "intervals of the claims take each example's difference for a draw of its own. Here each fold "
-    "is one unit, so that what its examples have in common counts in full; of so few units the "
-    "intervals are wide. Where both agree, a claim does not hang on it."
+    "The intervals of the claims take each example's difference for a draw of its own, and speak "
+    "of the tuned values and the training sets at hand. But the examples of a fold are scored by "
+    "the same runs, folds whose values were tuned together share the luck of one search, and any "
+    "two runs share most of their training examples. Here each fold is one unit, so that what its "
+    "examples have in common counts in full; what folds have in common still does not. Of so few "
+    "units the intervals are wide, above all at the level that a claim is judged at. A verdict "
+    "that they do not give hangs on what they count and the others do not."
 )
+VALUES = "The values that were used where a fold is dev:"
 
 
 def fold_blocks(
-    claims: Sequence[Claim], results: Sequence[ArmResult], task: Task | type[Task]
+    judged: Sequence[Judged], results: Sequence[ArmResult], task: Task | type[Task]
 ) -> list[Block]:
-    """Return a table of the primary claims; nothing where there are no folds, or no such claims."""
-    primary = [claim for claim in claims if claim.primary]
+    """Return tables of the primary claims; nothing where there are no folds, or no such claims."""
+    primary = [pair for pair in judged if pair[0].claim.primary]
     if not primary or not all(isinstance(run, FoldedRun) for each in results for run in each.runs):
         return []
+    claims = [case.claim for case, _ in primary]
+    folds = range(len(results[0].runs[0].parts))
+    leads = zip(*(_leads(claims, results, task, fold) for fold in folds))
     by_fold = [
         replace(each, runs=[replace(run, by_fold=True) for run in each.runs]) for each in results
     ]
-    rows = []
-    for case in cases_of(primary, by_fold, task):
-        show, lead = case.score.show, case.difference.lead
-        low, high = map(show, lead.interval())
-        rows.append([case.claim.text, case.score.short, f"{show(lead.value)} [{low}, {high}]"])
-    table = Table(["claim", "metric", "lead [95 %], folds as units"], rows)
-    return [Folded("The primary claims, with folds as units", [Paragraph(MEANING), table])]
+    rows = [
+        [case.claim.text, case.score.short, *its_leads, *_told(case, verdict.alpha)]
+        for (_, verdict), case, its_leads in zip(primary, cases_of(claims, by_fold, task), leads)
+    ]
+    numbers = [f"fold {fold}" for fold in folds]
+    ends = ["lead [95 %]", "as it is judged", "verdict"]
+    values = [[each.name, *map(_values, each.runs[0].parts)] for each in results]
+    blocks = [
+        Paragraph(MEANING),
+        Table(["claim", "metric", *numbers, *ends], rows),
+        Paragraph(VALUES),
+        Table(["arm", *numbers], values),
+    ]
+    return [Folded("The primary claims by fold, and with folds as units", blocks)]
+
+
+def _leads(
+    claims: Sequence[Claim], results: Sequence[ArmResult], task: Task | type[Task], fold: int
+) -> list[str]:
+    """Return the lead of each claim on one fold."""
+    on_fold = [replace(each, runs=[run.parts[fold] for run in each.runs]) for each in results]
+    cases = cases_of(claims, on_fold, task)
+    return [case.score.show(case.difference.lead.value) for case in cases]
+
+
+def _told(case: Case, alpha: float) -> list[str]:
+    """Return a lead with its interval, the interval that leaves out `alpha`, and the verdict."""
+    show, lead = case.score.show, case.difference.lead
+    low, high = map(show, lead.interval())
+    verdict = verdict_at(case, alpha)
+    least, most = map(show, verdict.interval)
+    level = f"[{least}, {most}], {100 * (1 - alpha):.3g} %"
+    return [f"{show(lead.value)} [{low}, {high}]", level, verdict.word]
+
+
+def _values(run: Run) -> str:
+    options = run.record["config"]
+    told = [f"SFT {options['sft_learning_rate']:.4g}"] if options["switch_epoch"] else []
+    if options["switch_epoch"] < options["epochs"]:
+        told.append(f"DPO {options['dpo_learning_rate']:.4g}, beta {options['beta']:.4g}")
+    return "; ".join(told)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from experiments.run.tables import Table
-from experiments.study.document import Block, Heading, Paragraph
+from experiments.study.document import Block, Folded, Heading, Paragraph
 from experiments.study.held_out_table import held_out_blocks
-from experiments.study.results import ArmResult, judged_metrics
+from experiments.study.results import ArmResult, judged_metrics, recorded
 from experiments.study.statistics import Difference, compare, compare_by_seed
 from tasks import Metric, Score, Task
 
@@ -46,13 +46,26 @@ def handoff_blocks(results: Sequence[ArmResult], task: Task) -> list[Block]:
     handoffs = [result for result in results if "reference" in result.runs[0].record]
     if not handoffs:
         return []
-    rows = [
-        [result.name, task.metrics[name].short, *_cells(result, results, name, task.metrics[name])]
-        for result in handoffs
-        for name in judged_metrics(results, task)
+    judged, there = judged_metrics(results, task), recorded(results)
+    others = [name for name in task.metrics if name in there and name not in judged]
+    tables = [
+        Table(
+            HEADER,
+            [
+                [result.name, score.short, *_cells(result, results, name, score)]
+                for result in handoffs
+                for name, score in ((name, task.metrics[name]) for name in names)
+            ],
+        )
+        for names in (judged, others)
     ]
-    table = Table(HEADER, rows)
-    return [Heading("What DPO did", 3), Paragraph(MEANING), table, *held_out_blocks(results)]
+    return [
+        Heading("What DPO did", 3),
+        Paragraph(MEANING),
+        tables[0],
+        *([Folded("By every other score, exploratory", [tables[1]])] if others else []),
+        *held_out_blocks(results),
+    ]
 
 
 def own_change(result: ArmResult, metric: str) -> Difference:

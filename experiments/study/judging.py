@@ -89,17 +89,18 @@ def verdicts_on(cases: Sequence[Case]) -> list[Verdict]:
     """Return the verdict on each claim, the primary ones corrected for their number by Holm."""
     primary = [i for i, case in enumerate(cases) if case.claim.primary]
     levels = dict(zip(primary, holm_levels([_decision_p(cases[i]) for i in primary])))
-    return [_judge(case, levels.get(i, ALPHA)) for i, case in enumerate(cases)]
+    return [verdict_at(case, levels.get(i, ALPHA)) for i, case in enumerate(cases)]
 
 
 def _decision_p(case: Case) -> float:
     """Return the least alpha that decides a claim; 1 where nothing would."""
-    if _judge(case, 1.0).word == "cannot be told":
+    if verdict_at(case, 1.0).word == "cannot be told":
         return 1.0
     return decision_p(case.difference, expects=case.claim.expects, margin=case.margin)
 
 
-def _judge(case: Case, alpha: float) -> Verdict:
+def verdict_at(case: Case, alpha: float) -> Verdict:
+    """Return the verdict on a claim by the interval that leaves out `alpha`."""
     return judge(
         case.difference,
         expects=case.claim.expects,

@@ -13,13 +13,13 @@ from experiments.study.figures import draw_epochs, draw_heat_map
 from experiments.study.fold_units import fold_blocks
 from experiments.study.forest import TONES, Judged
 from experiments.study.handoff_table import handoff_blocks
-from experiments.study.judging import not_scored
+from experiments.study.judging import Case, not_scored
 from experiments.study.pair_table import pair_blocks
 from experiments.study.protocol import Protocol
 from experiments.study.results import ArmResult, judged_metrics, recorded
 from experiments.study.runs import Run
 from experiments.study.statistics import arm_estimate
-from experiments.study.verdict import smallest_told
+from experiments.study.verdict import Verdict, smallest_told
 from tasks import Metric, Score, Task
 
 UNSCORED = (
@@ -47,7 +47,7 @@ def study_blocks(
         Paragraph(protocol.question),
         Figures(pictures),
         *([claims_table(judged)] if judged else []),
-        *fold_blocks(protocol.claims, results, task),
+        *fold_blocks(judged, results, task),
         *(Paragraph(UNSCORED.format(name)) for name in not_scored(protocol.claims, results)),
         Folded("Every arm: scores, floors, costs, and its runs", [arms_table(results, task)]),
         *test_blocks(results, task),
@@ -71,7 +71,7 @@ def claims_table(judged: Sequence[Judged]) -> Table:
                 *map(show, difference.scores),
                 f"{show(difference.lead.value)} [{show(low)}, {show(high)}]",
                 show(case.margin),
-                show(smallest_told(difference, verdict.interval)),
+                show(_would_be_found(case, verdict)),
                 f"{difference.p:.2g}",
                 Mark(verdict.word, TONES[verdict.word]),
                 verdict.reason,
@@ -92,6 +92,11 @@ def claims_table(judged: Sequence[Judged]) -> Table:
         "why",
     ]
     return Table(header, rows)
+
+
+def _would_be_found(case: Case, verdict: Verdict) -> float:
+    expects, margin = case.claim.expects, case.margin
+    return smallest_told(case.difference, verdict.interval, expects=expects, margin=margin)
 
 
 def arms_table(results: Sequence[ArmResult], task: type[Task]) -> Table:

@@ -16,6 +16,7 @@ class Verdict(NamedTuple):
     word: Literal["holds", "does not hold", "cannot be told"]
     reason: str  # why, in plain English
     interval: Interval  # of a's lead, at the level that the claim is judged at
+    alpha: float = ALPHA  # what that interval leaves out
 
     @property
     def sentence(self) -> str:
@@ -55,13 +56,13 @@ def judge(
     _check(expects, margin)
     interval = difference.lead.interval(1 - alpha)
     if obstacle := _floor_reached(floors, show) or _too_few_seeds(difference):
-        return Verdict("cannot be told", obstacle, interval)
+        return Verdict("cannot be told", obstacle, interval, alpha)
     decide = _decide_more if expects == "more" else _decide_same
     told = f"{100 * (1 - alpha):.3g} % interval {' to '.join(map(show, interval))}"
     word, reason = decide(difference, interval, margin, told, show)
     if word == "cannot be told":
         reason = f"{reason}; {_remedy(difference, margin, expects, unit, alpha)}"
-    return Verdict(word, reason, interval)
+    return Verdict(word, reason, interval, alpha)
 
 
 def decision_p(difference: Difference, *, expects: Expectation, margin: float) -> float:
@@ -92,14 +93,17 @@ def holm_levels(ps: Sequence[float], alpha: float = ALPHA) -> list[float]:
     return levels
 
 
-def smallest_told(difference: Difference, interval: Interval) -> float:
+def smallest_told(
+    difference: Difference, interval: Interval, *, expects: Expectation, margin: float
+) -> float:
     """Return the smallest lead that such a design finds in four studies of five.
 
     It is what lies half an interval, that of the verdict, and, for the power of 80 %, 0.84 standard
-    errors above 0.
+    errors above 0; above the margin where the claim is that the arms are the same.
     """
     low, high = interval
-    return (high - low) / 2 + 0.84 * difference.estimate.error
+    beyond = margin if expects == "same" else 0.0
+    return beyond + (high - low) / 2 + 0.84 * difference.estimate.error
 
 
 def _check(expects: str, margin: float) -> None:
