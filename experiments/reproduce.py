@@ -68,7 +68,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every arm is run once with each."""
     one_seed: tuple[Experiment, ...] = ("dpo_hyperparameters",)
-    """Experiments that make do with the first seed, and with the noise that others measured."""
+    """Experiments that make do with the first seed, which is too little for a verdict."""
     train_examples: int | None = None
     """Keep only so many training examples."""
     dev_examples: int | None = None

@@ -16,7 +16,7 @@ SECONDS = "seconds"  # of training per epoch, a metric of every task's runs
 SECONDS_PER_EPOCH = Score(
     ratio,
     short="s/epoch",
-    long="seconds of training per epoch",
+    long="seconds of training per epoch, without making pairs",
     larger_is_better=False,
     margin=0.1,  # a tenth of the other arm's time
     relative=True,
@@ -28,7 +28,7 @@ MEMORY = "memory"  # at its peak, a metric of every task's runs
 PEAK_MEMORY = Score(
     ratio,
     short="peak MiB",
-    long="peak memory of the process, MiB",
+    long="peak memory of the process, evaluations included, MiB",
     larger_is_better=False,
     margin=0.1,  # a tenth of the other arm's memory
     relative=True,

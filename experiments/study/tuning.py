@@ -2,7 +2,7 @@
 
 LoRA wants a higher rate than full fine-tuning, each rank, adapter and loss its own, so one rate for
 all, or a rate tuned for some, would decide a comparison before it is made. Every search has as many
-runs (`search`), each over the study's own epochs. None of them reads what a result is reported on:
+runs (`search`), each over the study's own epochs. No value is used to score what it was tuned on:
 
 - In a study with folds, these make PARTS parts. What is used where a fold of one part is dev is
   tuned without that part: dev is the next fold, and the others are trained on.

@@ -1,10 +1,12 @@
 """A judge of single lines: is it a poet's, or did a language model write it?
 
-No policy trains on the judge, and the judge on no policy: it learns from the gold lines of the
-training sonnets, and from lines that the shipped model wrote before any fine-tuning. They stand in
-data/sampled.json, by the first line of the sonnet that was to be continued; only what continues a
-training sonnet is learnt from. A copied line looks as good as the poet's, so that "judged_gold"
-means little where "copy_rate" is high.
+It learns from the gold lines of the training sonnets, and from lines that the shipped model wrote
+before any fine-tuning. They stand in data/sampled.json, by the first line of the sonnet that was to
+be continued; only what continues a training sonnet is learnt from. No policy asks it for advice,
+but DPO without SFT, on pairs of a gold and a sampled side, is taught to tell the same two kinds
+apart: from the judge's kind of question such an arm has more to gain than others. The gold lines'
+own share is the goal, and more than that is no better. A copied line looks as good as the poet's,
+so that "judged_gold" means little where "copy_rate" is high.
 """
 
 import json

@@ -46,7 +46,11 @@ SONNET_SCORES = {
         decimals=1,
     ),
     "lines": Score(
-        ratio, short="14 lines %", long="samples with all fourteen lines, %", factor=100, decimals=1
+        ratio,
+        short="14 lines %",
+        long="samples that do not end before the fourteenth line, %",  # where all are cut
+        factor=100,
+        decimals=1,
     ),
     "rhyme": Score(
         ratio, short="rhymes %", long="pairs of lines that rhyme, %", factor=100, decimals=1
