@@ -15,16 +15,17 @@ from tasks.registry import task_class
 SHOWN = {"sft_learning_rate": "SFT's rate", "dpo_learning_rate": "DPO's rate", "beta": "beta"}
 HOW = (
     "Every search has {runs} runs of the first seed over all epochs{fewer}, and no value is used "
-    "to score what it was tuned on: {data}. The first three values are the default, a third of it "
-    "and three times as much. The others follow one by one: three times beyond the edge if the best value lies "
-    "there, else in the middle of the wider gap beside it. SFT's rate is searched for each method, "
-    "then DPO's for each method and loss at the early handoff, which all handoffs use, then DPO's "
-    "beta. SFT's rate and beta are chosen by {headline} after the last epoch, the rate of a "
-    "preference loss by that loss on held-out pairs: a rate that does next to nothing would lose "
-    "least of what SFT has learnt, and is no DPO. Losses of two betas do not compare, so that beta "
-    "is chosen as SFT's rate is, which favours one that changes little. A run whose numbers were "
-    "no longer finite, or whose loss rose by a quarter on the way, has diverged and counts as "
-    "worst. A value chosen at the edge, or beside one that diverged, may not be the best there is."
+    "to score what it was tuned on: {data}. The first three values are the default, a third of it"
+    " and three times as much. The others follow one by one: three times beyond the edge if the "
+    "best value lies there, else in the middle of the wider gap beside it. SFT's rate is searched"
+    " for each method, then DPO's for each method and loss at the early handoff, which all "
+    "handoffs use, then DPO's beta. SFT's rate and beta are chosen by {headline} after the last "
+    "epoch, the rate of a preference loss by that loss on held-out pairs: a rate that does next "
+    "to nothing would lose least of what SFT has learnt, and is no DPO. Losses of two betas do "
+    "not compare, so that beta is chosen as SFT's rate is, which favours one that changes little."
+    " A run whose numbers were no longer finite, or whose loss rose by a quarter on the way, has "
+    "diverged and counts as worst. A value chosen at the edge, or beside one that diverged, may "
+    "not be the best there is."
 )
 
 
