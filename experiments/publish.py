@@ -46,20 +46,21 @@ def run(config: PublishConfig) -> Path:
     config = checked(config)
     if config.out.exists() and any(config.out.iterdir()):
         raise InputError(f"{config.out} is not empty; expected a new folder for the record")
-    title, protocols, tuning = read_plan(config.study)
+    plan = read_plan(config.study)
     studies = write_report(config.study)  # which reads what has to be copied
     runs = [run for arms in studies for arm in arms for run in arm.parts]  # some in two studies
     folders = {run.folder for run in runs}
-    tried = {*tried_runs(tuning)}
+    tried = {*tried_runs(plan.tuning)}
     for folder in folders | tried:
         copy_records(folder, config.out / _place(folder))
     for run in runs:
         copy_statistics(run, config.out / _place(run.folder))
     copied = [
         replace(one, arms={arm: [*map(_place, folders)] for arm, folders in one.arms.items()})
-        for one in protocols
+        for one in plan.protocols
     ]
-    write_plan(config.out, title, copied, [_moved(block, config.out) for block in tuning])
+    tuning = [_moved(block, config.out) for block in plan.tuning]
+    write_plan(config.out, plan._replace(protocols=copied, tuning=tuning))
     write_report(config.out)
     size = sum(path.stat().st_size for path in config.out.rglob("*") if path.is_file())
     print(f"record: {config.out}, {len(folders | tried)} runs, {size / 1e6:.1f} MB")

@@ -31,7 +31,7 @@ from experiments.study.document import Block
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
 from experiments.study.listing import Listed, list_commands
-from experiments.study.protocol import protocol_of, write_plan
+from experiments.study.protocol import plan_study, protocol_of
 from experiments.study.runner import CarryOut, open_workers, run_all
 from experiments.study.tuning import planned_runs, tune
 from experiments.study.tuning_table import tuning_blocks
@@ -159,7 +159,7 @@ def run(config: ReproduceConfig) -> Path | None:
     with open_workers(config.jobs, config.scheduler) as workers:
         carry_out = partial(run_all, workers=workers)
         studies, tuning = _plan(config, carry_out)
-        write_plan(config.out, TITLE, [protocol_of(each, config.out) for each in studies], tuning)
+        plan_study(config.out, TITLE, [protocol_of(each, config.out) for each in studies], tuning)
         carry_out(_runs(studies))
     write_report(config.out)
     return config.out

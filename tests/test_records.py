@@ -16,7 +16,7 @@ from experiments.run.tables import Link, Table
 from experiments.study.claims import Claim
 from experiments.study.document import Paragraph
 from experiments.study.full_report import write_report
-from experiments.study.protocol import Protocol, read_plan, write_plan
+from experiments.study.protocol import Planned, Protocol, plan_study, read_plan, write_plan
 from minigpt import download
 from minigpt.errors import InputError
 from tasks import Task
@@ -52,7 +52,7 @@ def study(lora_run, tmp_path_factory) -> Path:
     tuning = [Paragraph("One rate was tried."), Table(["rate", "run"], [["0.05", link]])]
     # The same runs once more, of which it reads less.
     again = replace(protocol, name="again", claims=claims[1:2], heat_map=[])
-    write_plan(folder, "A small study", [protocol, again], tuning)
+    write_plan(folder, Planned("A small study", [protocol, again], tuning))
     write_report(folder)
     return folder
 
@@ -107,6 +107,25 @@ def test_a_record_has_no_text_of_the_data_and_no_weights(study, record):
         )
         for name, metric in there.items():
             assert np.array_equal(here[name].statistics, metric.statistics)
+
+
+@pytest.mark.slow
+def test_a_report_tells_when_its_primary_claims_were_fixed(study, record, tmp_path):
+    shutil.copytree(study, tmp_path / "study")
+    protocols = read_plan(study).protocols
+    told = {}
+    for when, primary in (("before", 1), ("less", 0), ("after", 2)):
+        claims = [replace(c, primary=i < primary) for i, c in enumerate(protocols[0].claims)]
+        changed = [replace(protocols[0], claims=claims), protocols[1]]
+        plan_study(tmp_path / "study", "A small study", changed)
+        write_report(tmp_path / "study")
+        told[when] = (tmp_path / "study" / "report.md").read_text()
+    for when in ("before", "less"):
+        assert "The primary claims were fixed before the runs and are" in told[when]
+    assert "The primary claims were fixed when 2 of the runs were finished, and" in told["after"]
+    assert read_plan(record).known == 0 and read_plan(tmp_path / "study").known == 2
+    copied = publish.run(publish.PublishConfig(tmp_path / "study", tmp_path / "copied"))
+    assert read_plan(copied).known == 2
 
 
 @pytest.mark.slow

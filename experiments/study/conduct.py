@@ -4,7 +4,7 @@ from experiments.run.option_types import checked
 from experiments.study.arms import Study
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
-from experiments.study.protocol import protocol_of, write_plan
+from experiments.study.protocol import plan_study, protocol_of
 from experiments.study.results import ArmResult
 from experiments.study.runner import open_workers, run_all
 
@@ -22,7 +22,7 @@ def run_study(study: Study) -> list[ArmResult] | None:
     folder = study.out / f"{study.name}-{study.task}"
     with open_workers(study.jobs, study.scheduler) as workers:
         study.check_dev()
-        write_plan(folder, study.title, [protocol_of(study, folder)])
+        plan_study(folder, study.title, [protocol_of(study, folder)])
         run_all(study.all_configs(), workers)
     (results,) = write_report(folder)
     return results

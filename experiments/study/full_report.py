@@ -29,13 +29,14 @@ CLAIMS = (
     "lead that matters; what would be found is the smallest that such a study tells, four times "
     "of five, from 0, or from the margin where the arms are said to be the same; p is how likely a "
     "lead as large, either way, is where there is none, and says nothing of a claim that two arms "
-    "are the same. The primary claims were fixed before the runs and are judged together (Holm, "
-    "1979), by intervals of 95 % or more: in about 95 % of such studies none of their verdicts is "
-    "wrong. All others are exploratory, and of many of those some are wrong. Seconds are those of "
-    "training alone, without making pairs and the reference's log-probs; memory is the whole "
-    "process's, its evaluations included; the runs may have shared a machine. "
+    "are the same. The primary claims were {when} and are judged together (Holm, 1979), by "
+    "intervals of 95 % or more: in about 95 % of such studies none of their verdicts is wrong. All "
+    "others are exploratory, and of many of those some are wrong. Seconds are those of training "
+    "alone, without making pairs and the reference's log-probs; memory is the whole process's, its "
+    "evaluations included; the runs may have shared a machine. "
     f"The claims are those of {PAPER}, or lead to them."
 )
+FIXED_BEFORE, FIXED = "fixed before the runs", "fixed when {} of the runs were finished,"
 UNTUNED = "Not tuned here: the defaults of `experiments.handoff`, or the rates that were given."
 
 
@@ -45,7 +46,7 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
     Its runs must be done. Return the arms of each experiment. Raises InputError for records that
     are damaged or not there.
     """
-    title, protocols, tuning = read_plan(folder)
+    title, protocols, tuning, known = read_plan(folder)
     studies = []
     for protocol in protocols:
         task = task_class(protocol.task)
@@ -60,7 +61,7 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
         *answer_blocks(groups, folder),
         Heading("How to read this"),
         Paragraph(SCORES),
-        Paragraph(CLAIMS),
+        Paragraph(CLAIMS.format(when=FIXED.format(known) if known else FIXED_BEFORE)),
         Paragraph(f"Figures: {NOTE}"),
     ]
     for (protocol, task, results, _), pairs in zip(studies, judged):

@@ -1,15 +1,18 @@
 """What a study compares, in a file beside its runs: written before they begin, read by the report.
 
-study.json names the arms with the folders of their runs, and the claims, which are thereby fixed
-before anything is known. The report is made from it and from what the runs recorded, and needs no
-data, no model and no plan: whoever has the folder can make it again.
+study.json names the arms with the folders of their runs, and the claims. It is written before the
+runs begin, and keeps how many were finished when the primary claims first stood as they do: where
+that is none, they were fixed before anything was known. The report is made from it and from what
+the runs recorded, and needs no data and no model: whoever has the folder can make it again.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from experiments.run.record import read_hashed, write_record
+from experiments.run.record import read_hashed, read_run, write_record
 from experiments.run.tables import Link, Table, relative
 from experiments.study.arms import Study
 from experiments.study.claims import Claim
@@ -60,20 +63,54 @@ def protocol_of(study: Study, folder: Path) -> Protocol:
     )
 
 
-def write_plan(
+class Planned(NamedTuple):
+    """What study.json holds."""
+
+    title: str
+    protocols: list[Protocol]
+    tuning: list[Block]  # how learning rates were found
+    known: int = 0  # runs that were finished when the primary claims first stood as they do
+
+
+def plan_study(
     folder: Path, title: str, protocols: Sequence[Protocol], tuning: Sequence[Block] = ()
 ) -> None:
-    """Write study.json, under a SHA-256 of its own; `tuning` says how learning rates were found."""
+    """Write the plan of a study whose runs are about to be done, those that are missing.
+
+    Raises InputError where another study.json is there, and damaged.
+    """
+    before = read_plan(folder) if (folder / FILE).is_file() else Planned(title, [], [])
+    changed = not _primary(protocols) <= _primary(before.protocols)
+    known = _finished(folder, protocols) if changed else before.known
+    write_plan(folder, Planned(title, [*protocols], [*tuning], known))
+
+
+def write_plan(folder: Path, plan: Planned) -> None:
+    """Write study.json, under a SHA-256 of its own."""
     values = {
-        "title": title,
-        "studies": [asdict(protocol) for protocol in protocols],
-        "tuning": [_as_json(block, folder) for block in tuning],
+        "title": plan.title,
+        "studies": [asdict(protocol) for protocol in plan.protocols],
+        "tuning": [_as_json(block, folder) for block in plan.tuning],
+        "known": plan.known,
     }
     write_record(make_folder(folder) / FILE, values)
 
 
-def read_plan(folder: Path) -> tuple[str, list[Protocol], list[Block]]:
-    """Return a study's title, what it compares and how it was tuned.
+def _primary(protocols: Sequence[Protocol]) -> set[str]:
+    """Return the primary claims as JSON has them, for which lists and tuples are the same."""
+    claims = [claim for one in protocols for claim in one.claims if claim.primary]
+    return {json.dumps(asdict(claim)) for claim in claims}
+
+
+def _finished(folder: Path, protocols: Sequence[Protocol]) -> int:
+    """Return how many of the studies' runs are finished."""
+    runs = {folder / run for one in protocols for arm in one.arms.values() for run in arm}
+    there = [run for run in runs if (run / "run.json").is_file()]
+    return sum(read_run(run)["status"] == "finished" for run in there)
+
+
+def read_plan(folder: Path) -> Planned:
+    """Return what a study compares and how it was tuned.
 
     Raises InputError where there is no study.json or it was changed.
     """
@@ -86,7 +123,8 @@ def read_plan(folder: Path) -> tuple[str, list[Protocol], list[Block]]:
             Protocol(**{**study, "claims": [Claim(**claim) for claim in study["claims"]]})
             for study in values["studies"]
         ]
-        return values["title"], protocols, [_from_json(one, folder) for one in values["tuning"]]
+        tuning = [_from_json(one, folder) for one in values["tuning"]]
+        return Planned(values["title"], protocols, tuning, values.get("known", 0))
 
 
 def _as_json(block: Paragraph | Table, folder: Path) -> dict:
