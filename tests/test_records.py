@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import handoff, publish, reproduce
-from experiments.run.evaluation import load_statistics
+from experiments.run.evaluation import evaluations, load_statistics
+from experiments.run.metrics_log import read_lines
 from experiments.run.packed import load_packed, narrowest, save_packed
 from experiments.run.record import read_record
 from experiments.run.source import options_of
@@ -17,6 +18,7 @@ from experiments.study.claims import Claim
 from experiments.study.document import Paragraph
 from experiments.study.full_report import write_report
 from experiments.study.protocol import Planned, Protocol, plan_study, read_plan, write_plan
+from experiments.study.rate_table import CHOSEN, rate_blocks
 from minigpt import download
 from minigpt.errors import InputError
 from tasks import Task
@@ -107,6 +109,19 @@ def test_a_record_has_no_text_of_the_data_and_no_weights(study, record):
         )
         for name, metric in there.items():
             assert np.array_equal(here[name].statistics, metric.statistics)
+
+
+@pytest.mark.slow
+def test_what_other_rates_of_dpo_did_is_told_from_the_runs_of_the_search(study, record):
+    (folded,) = rate_blocks(read_plan(record).tuning)
+    epochs = evaluations(read_lines(study / "runs" / "tried" / "metrics.jsonl"))
+    before, after = (epochs[n]["scores"]["accuracy"]["value"] for n in (1, 2))
+    (row,) = folded.blocks[1].rows
+    assert row[:4] == ["lora-r8 sigmoid", "", "0.02", "0.1"]
+    assert row[5] == f"{100 * (after - before):.2f}" and float(row[6]) > 0
+    text = (record / "report.md").read_text()
+    assert CHOSEN in text and text.index(CHOSEN) < text.index("## How to read this")
+    assert rate_blocks([]) == []
 
 
 @pytest.mark.slow

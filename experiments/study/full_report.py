@@ -11,6 +11,7 @@ from experiments.study.document import Block, Folded, Heading, Paragraph, write_
 from experiments.study.figures import NOTE
 from experiments.study.judging import cases_of, verdicts_on
 from experiments.study.protocol import read_plan
+from experiments.study.rate_table import CHOSEN, rate_blocks
 from experiments.study.report import study_blocks
 from experiments.study.results import ArmResult, load_results
 from experiments.study.tuning_table import tried_runs
@@ -57,8 +58,10 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
     verdicts = iter(verdicts_on([case for *_, cases in studies for case in cases]))
     judged = [[(case, next(verdicts)) for case in cases] for *_, cases in studies]
     groups = [(study[0].heading, pairs) for study, pairs in zip(studies, judged)]
+    rates = rate_blocks(tuning)
     blocks: list[Block] = [
         *answer_blocks(groups, folder),
+        *([Paragraph(CHOSEN)] if rates else []),
         Heading("How to read this"),
         Paragraph(SCORES),
         Paragraph(CLAIMS.format(when=FIXED.format(known) if known else FIXED_BEFORE)),
@@ -70,6 +73,7 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
     blocks += [
         Heading("Learning rates"),
         *(map(_folded, tuning) if tuning else [Paragraph(UNTUNED)]),
+        *rates,
         Heading("Where this was run"),
         machines_table([*_records(results for _, _, results, _ in studies), *tried]),
     ]

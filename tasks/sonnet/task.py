@@ -134,10 +134,9 @@ class SonnetTask(Task):
         the samples: chrF (`text_statistics` says of what), chrF of one of them chosen without the
         gold ("chrf_mbr"), the share of their word 5-grams that a training sonnet has ("copy_rate"),
         the words of their longest run from one ("longest_copy"), the shares that fit the form:
-        samples that do not end before the fourteenth line, where all are cut, so that a model
-        which never ends has them all ("lines"), pairs of lines that rhyme ("rhyme"), lines of 9 to
-        11 syllables ("syllables"); how varied those of a prompt are ("distinct_1", ...), and the
-        share of lines that look like a poet's ("judged_gold"). Shares are of the lines there are.
+        samples that do not end before the fourteenth line, where all are cut ("lines"), pairs of
+        lines that rhyme ("rhyme"), lines of 9 to 11 syllables ("syllables"); how varied those of a
+        prompt are ("distinct_1", ...), and lines that look like a poet's ("judged_gold").
         """
         examples = self.examples(split)
         prompts = [example.prompt for example in examples for _ in range(self.n_samples)]
