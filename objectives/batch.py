@@ -102,10 +102,7 @@ def make_batch(
     for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         if not len(prompt) or not len(completion):
             raise ValueError(f"sequence {n} has an empty prompt or completion; both need a token")
-        tokens = np.concatenate([prompt, completion])
-        if tokens.dtype.kind not in "iu":  # floats would be cut to whole numbers
-            raise ValueError(f"sequence {n} holds {tokens.dtype}; expected whole numbers")
-        tokens = tokens.astype(np.int64)
+        tokens = _whole(np.concatenate([prompt, completion]), n)
         row_number = rows.setdefault(tokens[:-1].tobytes(), len(rows))
         row.append(np.full(len(completion), row_number))
         position.append(np.arange(len(prompt) - 1, len(tokens) - 1))
@@ -124,6 +121,13 @@ def make_batch(
         counts=torch.tensor([len(completion) for completion in completions]),
         index=torch.as_tensor(range(len(prompts)) if index is None else index),
     )
+
+
+def _whole(tokens: np.ndarray, n: int) -> np.ndarray:
+    """Return the tokens of sequence `n` as int64; floats would be cut to whole numbers."""
+    if tokens.dtype.kind not in "iu":
+        raise ValueError(f"sequence {n} holds {tokens.dtype}; expected whole numbers")
+    return tokens.astype(np.int64)
 
 
 def _moved(told, device: torch.device | str):
