@@ -28,16 +28,22 @@ class DataScaleStudy(Study):
                 "different shares of the training examples"
             )
         super().check()
+        for share in self.shares:
+            if abs(share * round(1 / share) - 1) > 0.02:
+                raise InputError(
+                    f"--shares has {share}, and no number of its epochs is as long as one of all "
+                    "examples; expected one over a whole number, 0.5 or 0.25 say"
+                )
 
     @cached_property
     def sizes(self) -> list[int]:
         """Training examples of each arm."""
         examples = len(self.read_task().examples("train"))
-        return [max(1, round(share * examples)) for share in self.shares]
+        return [max(1, round(share * examples)) for share in sorted(self.shares)]
 
     def arms(self) -> list[Arm]:
         arms = []
-        for share, size in zip(self.shares, self.sizes):
+        for share, size in zip(sorted(self.shares), self.sizes):
             repeats = round(1 / share)
             arms.append(
                 self.arm(

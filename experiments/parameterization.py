@@ -40,7 +40,7 @@ class ParameterizationStudy(Study):
     def _better(self, metric: str) -> list[Claim]:
         """Return that full fine-tuning is better in the end; of the middle rank it is primary."""
         paper = PAPER_FIGURES.get((self.task, metric), "better")
-        middle = self.ranks[len(self.ranks) // 2] if self.ranks else None
+        middle = sorted(self.ranks)[len(self.ranks) // 2] if self.ranks else None
         return [
             Claim(
                 f"full fine-tuning is better than {_name(rank)}",

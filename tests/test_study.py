@@ -192,9 +192,12 @@ def test_a_run_that_fails_is_named_and_finished_work_stays(model, tmp_path):
 
 
 def test_equal_budgets_of_steps(tmp_path):
-    study = DataScaleStudy(**{**SMALL, "train_examples": 8}, shares=(0.25, 0.5, 1.0))
-    steps = [arm.config.epochs * arm.config.train_examples for arm in study.arms()]
-    assert steps == [16, 16, 16]
+    small = {**SMALL, "train_examples": 8}
+    for shares in ((0.25, 0.5, 1.0), (1.0, 0.25, 0.5)):
+        study = DataScaleStudy(**small, shares=shares)
+        steps = [arm.config.epochs * arm.config.train_examples for arm in study.arms()]
+        assert steps == [16, 16, 16]
+        assert {(c.a[:10], c.b[:10]) for c in study.claims()} == {("8 examples", "2 examples")}
 
 
 def test_every_experiment_names_its_arms_once():

@@ -58,15 +58,14 @@ def _times(
     return measure
 
 
-def _minutes(found: Found) -> float | None:
-    """Return the whole run's minutes; the projected ones where it did not come to its end."""
-    for part in ("headline", "projection"):
-        minutes = [
-            row["minutes"] for row in found.get(part, {}).get("rows", ()) if "minutes" in row
-        ]
-        if minutes:
-            return min(minutes)
-    return None
+def _minutes(part: str) -> Callable[[Found], float | None]:
+    """The whole run's minutes, measured in the part "headline" or estimated in "projection"."""
+
+    def measure(found: Found) -> float | None:
+        rows = found.get(part, {}).get("rows", ())
+        return min((row["minutes"] for row in rows if "minutes" in row), default=None)
+
+    return measure
 
 
 FULL, LORA = "sft/full/paraphrase", "sft/lora-r8/paraphrase"
@@ -78,5 +77,6 @@ GOALS = (
     Goal(
         "transformers' and PEFT's step over ours", 3.0, False, _times(LORA, ("peers",), LORA, OURS)
     ),
-    Goal("minutes of the headline run", 5.0, True, _minutes, ".1f"),
+    Goal("minutes of the headline run", 5.0, True, _minutes("headline"), ".1f"),
+    Goal("the same, projected from single steps", 5.0, True, _minutes("projection"), ".1f"),
 )
