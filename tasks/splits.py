@@ -65,7 +65,7 @@ def draw_splits(groups: np.ndarray, *, dev: float, test: float) -> np.ndarray:
     names, places = np.unique(groups, return_inverse=True)
     draws = np.array([text_hash(str(name)) / 2**64 for name in names])  # (G,) in [0, 1)
     splits = np.select([draws < dev, draws >= 1 - test], ["dev", "test"], "train")
-    asked = 2 + (test > 0)
+    asked = 1 + (dev > 0) + (test > 0)
     if len(names) < asked:
         raise InputError(
             f"the rows make {len(names)} groups that share no text; expected at least {asked}, "
@@ -79,8 +79,8 @@ def draw_splits(groups: np.ndarray, *, dev: float, test: float) -> np.ndarray:
 def _by_rank(ranks: np.ndarray, *, dev: float, test: float) -> np.ndarray:
     """Return the splits of G groups by the ranks of their draws, (G,), none of them empty."""
     n = len(ranks)
-    n_test = min(max(1, int(test * n)), n - 2) if test else 0
-    n_dev = min(max(1, int(dev * n)), n - n_test - 1)
+    n_test = min(max(1, int(test * n)), n - 1 - (dev > 0)) if test else 0
+    n_dev = min(max(1, int(dev * n)), n - n_test - 1) if dev else 0
     return np.select([ranks < n_dev, ranks >= n - n_test], ["dev", "test"], "train")
 
 

@@ -272,6 +272,16 @@ def test_rows_without_use_are_counted():
     assert "label without a word: first in row 31 ('mad')" in told
 
 
+def test_a_test_file_is_scored_where_some_of_its_labels_are_there(tmp_path):
+    rows = [{"text": f"text {n}", "label": n % 2} for n in range(40)]
+    options = {"template": "{text}", "labels": {0: " no", 1: " yes"}, "dev": 0.2}
+    for beside, scored in (({"text": "x", "label": 1}, True), ({"text": "", "label": 1}, False)):
+        test = [{"text": "one", "label": None}, beside]
+        task = from_rows("choice", train=rows, test=test, **options)
+        assert ("test" in task.scored_splits) is scored
+    assert "has no labels" in task.why_not_scored("test")
+
+
 def test_a_test_file_without_labels_is_not_scored(tmp_path):
     data = CASES / "quora-unlabelled-test"
     task = get_task(

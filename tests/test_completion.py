@@ -156,6 +156,14 @@ def rows_of_text(n):
     return [{"text": f"This is the text number {i}, no more."} for i in range(n)]
 
 
+def test_columns_of_others_are_no_passages_of_ours():
+    rows = [{"text": book(n)} for n in (20, 21, 22, 23, 24)]
+    rows.append({"text": "", "passage": "a passage", "document": "d"})
+    task = from_rows("completion", [*rows, {"text": "half a pair \ud83d of surrogates " * 9}])
+    (account,) = task.accounts.values()
+    assert account.skipped["empty text"] == account.skipped["not Unicode"] == 1
+
+
 @pytest.mark.parametrize("form", ["marks", "book", "folder", "text.jsonl"])
 def test_running_text_in_every_form(model, tmp_path, form):
     texts = [book(n) for n in (20, 21, 22, 23, 24)]

@@ -242,6 +242,14 @@ def test_few_groups_still_make_every_split():
         draw_splits(np.arange(2, dtype=np.uint64), dev=0.1, test=0.1)
 
 
+@pytest.mark.parametrize("n", [2, 3, 100])
+def test_where_dev_has_a_file_of_its_own_no_row_is_drawn_for_it(n):
+    rows = np.arange(n, dtype=np.uint64)
+    assert set(draw_splits(rows, dev=0.0, test=0.2)) == {"train", "test"}
+    more = draw_splits(np.arange(2 * n, dtype=np.uint64), dev=0.0, test=0.2)[:n]
+    assert n < 100 or (more == draw_splits(rows, dev=0.0, test=0.2)).all(), "rows stay"
+
+
 def pairs(*prompts: str) -> list[dict]:
     return [{"prompt": p, "chosen": f" yes, {p}", "rejected": " no"} for p in prompts]
 
@@ -260,6 +268,8 @@ def test_files_shares_and_folders_say_which_rows_are_whose(tmp_path):
     assert sizes(train=one) == drawn == sizes(one, dev="0.1", test=0.1)
     assert set(sizes(one, dev="0.5", test="0")) == {"train", "dev"}
     assert sizes(one, dev=str(held)) == {"train": 50, "dev": 7}
+    beside = sizes(one, dev=str(held), test=0.2)
+    assert beside["dev"] == 7 and beside["train"] + beside["test"] == 50, "every row is somewhere"
     assert sizes(train=one, dev=held, test=held) == {"train": 50, "dev": 7, "test": 7}
     names = ["one.jsonl", "one.jsonl for dev", "one.jsonl for test"]
     assert list(get_task("preference", one, dev=one, test=one).accounts) == names

@@ -50,7 +50,7 @@ def curves(records: list[dict], floors: dict, task: Task | type[Task]) -> Figure
         panels.append(partial(_draw_rewards, dpo=dpo, held_out=held_out))
     if dpo and "weights" in dpo[0]:
         panels.append(partial(_draw_weights, dpo=dpo, held_out=held_out))
-    if held_out:
+    if dpo and held_out:
         panels.append(partial(_draw_kl, handoff=dpo[0]["step"] - 1, held_out=held_out))
     rows = max(math.ceil(len(panels) / 2), 1)
     figure = Figure(figsize=(2 * PANEL[0], rows * PANEL[1]), layout="constrained")  # no pyplot:

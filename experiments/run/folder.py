@@ -145,11 +145,11 @@ class RunFolder:
 
     def update(self, **values) -> None:
         """Set fields of run.json; seconds, peak memory and metrics.jsonl are kept up to date."""
-        now = time.monotonic()
-        self.record["seconds"] = round(self.record.get("seconds", 0.0) + now - self._started, 2)
-        self._started = now
+        before, self._started = self._started, time.monotonic()
+        self.record["seconds"] = round(self.record.get("seconds", 0.0) + self._started - before, 2)
         memory = peak_memory_mib(self.record["config"].get("device") or "cpu")
-        self.record |= {"peak_memory_mib": memory, **values}
+        so_far = self.record.get("peak_memory_mib", 0.0)  # of the processes before
+        self.record |= {"peak_memory_mib": max(memory, so_far), **values}
         write_record(self.path / "run.json", self.record)
         self.flush()  # last, so that a device that fails does not hide why a run failed
 

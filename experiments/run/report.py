@@ -10,6 +10,7 @@ from experiments.run.folder import RunFolder
 from experiments.run.plan import RunPlan
 from experiments.run.reading import account_lines
 from experiments.run.result import Result
+from experiments.run.schedule import Phase
 from experiments.run.score_table import as_text, fitting, score_rows
 from experiments.run.seeds import numpy_generator
 from experiments.run.source import POLICIES
@@ -45,11 +46,12 @@ def print_summary(
         print(f"adapters   rank {plan.lora.rank} on {len(adapted)} layers: {', '.join(adapted)}")
     for line in (*_data_lines(config, sequences), *account_lines(account)):
         print(line)
-    steps = data.steps_per_epoch(config.batch_size)
+    pairs = account["examples"]["train"]  # or fewer: how many is known at the handoff
+    sft, dpo = data.steps_per_epoch(config.batch_size), -(-pairs // config.batch_size)
     for phase in plan.phases:
         print(
             f"phase      {phase.objective.upper()}, epochs {phase.first} to {phase.last}: "
-            f"{steps * phase.epochs:,} steps of {config.batch_size}, "
+            f"{_steps(phase, sft, dpo)} of {config.batch_size}, "
             f"learning rate {phase.learning_rate:g}, fresh AdamW"
         )
         if phase.objective == "dpo":
@@ -58,6 +60,12 @@ def print_summary(
                 f"reference: the policy after epoch {phase.first - 1}"
             )
     print(f"record     {config.out}, seed {config.seed}", flush=True)
+
+
+def _steps(phase: Phase, sft: int, dpo: int) -> str:
+    if phase.objective == "sft":
+        return f"{sft * phase.epochs:,} steps"
+    return f"at most {dpo * phase.epochs:,} steps"
 
 
 def _data_lines(config: Config, sequences: Sequences) -> list[str]:

@@ -94,7 +94,10 @@ def policy_folder(run: Path, which: str) -> Path:
     if which not in POLICIES:
         raise InputError(f"unknown policy {which!r}; expected one of {', '.join(POLICIES)}")
     if not keeps(run, which):
-        status = read_run(run).get("status")
+        record = read_run(run)
+        status = record.get("status")
+        if status == "finished" and (which != "reference" or "reference" in record):
+            status += ", its weights were removed, as --keep nothing does"
         raise InputError(
             f"the run in {run} keeps no {which} policy (its status: {status}); "
             f"expected {POLICIES[which]}"

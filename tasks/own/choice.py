@@ -109,8 +109,10 @@ class ChoiceTask(RowsTask, ClozeTask):
         return Choice(texts[:-1], self.labels.index(texts[-1]))
 
     def _check_source(self, split: str, name: str, found: tuple[str, ...]) -> None:
-        """Let a test file pass that has rows of use but for their labels."""
-        if split == "test" and set(self.accounts[name].skipped) == {"no label"}:
+        """Let a test file pass whose rows would be of use but for their labels, of all of them."""
+        account = self.accounts[name]
+        unlabelled = "no label" in account.skipped and "label without a word" not in account.skipped
+        if split == "test" and not account.used and unlabelled:
             self._unlabelled = name
             del self._tables[split]
         else:

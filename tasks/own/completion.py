@@ -5,8 +5,9 @@ a folder of them holds too. SFT learns completions, and running text as a whole.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,17 +37,23 @@ SAMPLED = 200  # examples of a split that completions are sampled of: writing ta
 SHOWN = 2  # completions among the samples
 
 
+class _Passage(NamedTuple):
+    """What a row of running text has in the place of columns."""
+
+    passage: str
+    document: str
+
+
 class CompletionTask(RowsTask):
     """Complete prompts as the rows do, or go on with text.
 
     The first row decides which: with a `prompt`, SFT learns completions that end with end-of-text,
     and rows with the same prompt are in the same split. Without, its `text` (or completion) is a
-    document. SFT reads the training documents in blocks that fill the context,
-    with end-of-text behind each. They are evaluated in passages (`cut`), of which a quarter is the
-    prompt (`beginning`); those of a document are in the same split, and none ends with end-of-text.
-    Evaluation draws `n_samples` completions at `temperature` and `top_p` of the first SAMPLED
-    examples of a split, at most as long as the longest in the data and as half the context. Raises
-    InputError for a value out of range.
+    document. SFT reads the documents in blocks that fill the context, with end-of-text behind each.
+    They are evaluated in passages (`cut`), of which a quarter is the prompt (`beginning`); those of
+    a document are in the same split, and none ends with end-of-text. Evaluation draws `n_samples`
+    completions at `temperature` and `top_p` of the first SAMPLED examples of a split, at most as
+    long as the longest in the data and as half the context. InputError for a value out of range.
     """
 
     name = "completion"
@@ -101,18 +108,20 @@ class CompletionTask(RowsTask):
         text = values.get("text", values.get("completion"))
         if "prompt" in values or not self._is_text or not isinstance(text, str) or not text.strip():
             return [entry]
-        document = f"{text_hash(text):x}"
-        return (Entry(entry.where, {"passage": p, "document": document}) for p in cut(text))
+        with suppress(UnicodeEncodeError):  # for which `texts` refuses the row
+            document = f"{text_hash(text):x}"
+            return [Entry(entry.where, _Passage(p, document)) for p in cut(text)]
+        return [entry]
 
     def texts(self, values: dict[str, Any]) -> tuple[str, str, str]:
         """Return the prompt and the completion of a row, and the document they stand in."""
         if self._is_text:
-            if "passage" not in values:
+            if not isinstance(values, _Passage):
                 if "prompt" in values:
                     raise BadRow("a prompt, where the first row is running text", malformed=True)
-                text_in(values, "text")
+                text_in(values, "text").encode()  # which fails where it is not Unicode
                 raise BadRow("empty text")
-            passage, document = values["passage"], values["document"]
+            passage, document = values
             prompt = beginning(passage)
             completion = passage[len(prompt) :]
             if not prompt.strip() or not completion.strip():
