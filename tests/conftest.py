@@ -1,4 +1,4 @@
-"""What several test modules share: oracles, tiny models, a run, an option; one thread a process."""
+"""What several test modules share: oracles, tiny models, a run; no network, one thread."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ import torch
 
 from experiments import handoff
 from experiments.run.config import make_config
-from minigpt import GPT, GPTConfig, get_tokenizer, save_pretrained
+from minigpt import GPT, GPTConfig, download, get_tokenizer, save_pretrained
 
 CASES = Path(__file__).parent / "cases"  # files of every odd shape, made up
 
@@ -17,6 +17,8 @@ CASES = Path(__file__).parent / "cases"  # files of every odd shape, made up
 # the cores already. The variable is for the processes that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+DOWNLOAD = download._download
 
 
 def pytest_addoption(parser):
@@ -39,6 +41,26 @@ def oracle(name: str):
     if os.environ.get("CI"):
         return importlib.import_module(name)
     return pytest.importorskip(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network(tmp_path_factory):
+    """Keep every test off the network and the user's downloads, unless it asks for `downloads`."""
+
+    def refuse(url, *_):
+        pytest.fail(f"a test fetches {url}; expected no network")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIGPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens; for other processes
+        patch.setattr(download, "_download", refuse)
+        yield
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """Fetching as it is, for a test with a server of its own."""
+    monkeypatch.setattr(download, "_download", DOWNLOAD)
 
 
 @pytest.fixture(scope="session")

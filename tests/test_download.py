@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.request import Request
 
@@ -74,7 +73,7 @@ cut = partial(whole, stop=100_000)
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch, downloads):
     """A server whose n-th answer is the n-th of `plan`, then the last one again."""
     monkeypatch.setenv("no_proxy", "*")
     state = SimpleNamespace(plan=[whole], requests=[])
@@ -285,7 +284,7 @@ def test_a_busy_server_is_tried_again(server, path, status):
     assert path.read_bytes() == CONTENT
 
 
-def test_without_a_server_the_message_tells_what_to_do(path, monkeypatch):
+def test_without_a_server_the_message_tells_what_to_do(path, monkeypatch, downloads):
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/model.safetensors"
@@ -440,7 +439,14 @@ def test_planted_links_are_not_followed(server, path, ending):
     assert victim.read_text() == "precious" and not server.requests
 
 
-def test_no_module_needs_what_windows_lacks():
-    for package in ("minigpt", "lora", "objectives", "tasks", "experiments"):
-        for source in Path(package).rglob("*.py"):
-            assert "import fcntl" not in source.read_text("utf-8")
+def test_a_test_without_a_server_fetches_nothing(path):
+    with pytest.raises(pytest.fail.Exception, match=r"a test fetches https://example\.org/a"):
+        fetch("https://example.org/a", path)
+    assert not path.exists() and not os.listdir(cache_folder())
+
+
+@pytest.mark.slow
+def test_a_process_that_a_test_starts_fetches_nothing(path):
+    code = f"from minigpt.download import fetch; fetch('https://example.org/a', {str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Connection refused" in done.stderr and not path.exists()

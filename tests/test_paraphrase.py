@@ -209,7 +209,7 @@ def test_malformed_files(tmp_path, content, message):
     assert str(path) in str(error.value)
 
 
-def test_without_data_the_papers_split_is_fetched_once(tmp_path, monkeypatch):
+def test_without_data_the_papers_split_is_fetched_once(tmp_path, monkeypatch, downloads):
     write_course(tmp_path)
 
     class Quiet(SimpleHTTPRequestHandler):
