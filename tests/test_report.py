@@ -94,6 +94,29 @@ def test_a_lead_lies_to_the_right_whatever_the_metric(judged):
     assert len(hollow) == 1
 
 
+def test_primary_claims_are_judged_together_and_others_alone():
+    """Three with a lead of 2.1 standard errors, p = 0.036: two primary ones are held against half.
+
+    With their number it is the level that changes, and with it the interval and the sentence.
+    """
+    three = [case(str(i), 1.05, 0.5, primary=i < 2) for i in range(3)]
+    *primary, alone = verdicts_on(three)
+    assert [verdict.word for verdict in primary] == ["cannot be told"] * 2
+    assert alone.word == "holds" and "95 % interval" in alone.sentence
+    for verdict in primary:
+        assert "97.5 % interval" in verdict.sentence
+        assert verdict.interval[0] < 0 < alone.interval[0]
+        assert verdict.interval[1] > alone.interval[1]
+
+
+def test_of_a_family_that_is_wrong_in_all_its_claims_few_studies_say_that_one_holds():
+    """Six arms that are no better: judged one by one, 1 - 0.975^6 = 14 % of studies would."""
+    rng, studies = np.random.default_rng(0), 200
+    leads = rng.normal(0.0, 0.5, (studies, 6)).tolist()
+    found = [verdicts_on([case("it helps", lead, 0.5) for lead in six]) for six in leads]
+    assert sum(any(v.word == "holds" for v in verdicts) for verdicts in found) <= 0.05 * studies
+
+
 def arm(name: str, method: str = "full", switch: int = 4) -> ArmResult:
     config = make_config(parameterization=method, switch_epoch=switch, epochs=4)
     return ArmResult(Arm(name, config), [])
