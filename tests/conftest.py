@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def oracle(name: str):
     if os.environ.get("CI"):
         return importlib.import_module(name)
     return pytest.importorskip(name)
+
+
+def need_program(name: str) -> None:
+    """Skip the test, or fail it in CI, where a program is missing that pip does not install."""
+    if shutil.which(name) is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"the program {name} is not installed")
 
 
 @pytest.fixture(scope="session", autouse=True)

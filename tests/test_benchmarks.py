@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -29,7 +30,7 @@ from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
 from objectives import make_batch, sequence_logps
 from tasks.paraphrase.task import NO, YES
-from tests.conftest import oracle
+from tests.conftest import need_program, oracle
 
 ROOT = Path(__file__).parent.parent
 TINY = "2x32"
@@ -103,7 +104,13 @@ def test_ours_is_measured_where_the_peers_are_missing(tmp_path, monkeypatch, cap
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository of one commit in place of this one, which may lie outside any."""
+    """A repository of one commit in place of this one, which may lie outside any.
+
+    The user's settings of git (hooks, signatures, templates) have no part in it.
+    """
+    need_program("git")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     path = tmp_path / "repository"
     shutil.copytree(ROOT / "benchmarks", path / "benchmarks")
     name = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]

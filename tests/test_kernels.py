@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from minigpt.fast.kernels import add_layer_norm, bias_gelu, cuda, gelu, layer_norm
 from tests import cuda_on_cpu
-from tests.conftest import oracle
+from tests.conftest import need_program, oracle
 
 DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
 FP32, BF16, FP64 = torch.float32, torch.bfloat16, torch.float64
@@ -41,8 +40,7 @@ def find_nvrtc() -> Path:
 @pytest.fixture
 def emulated(monkeypatch):
     """Send the CUDA implementations' launches to the CPU; gives the names of what was launched."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
+    need_program("g++")
     launched = []
 
     def launch(file, name, *arguments):
