@@ -100,6 +100,12 @@ def test_the_random_state_is_that_of_the_models_own_gpu(tmp_path, monkeypatch, n
     assert torch.equal(states.pop(own), at_saving) and states == others
 
 
+def test_dropout_draws_on_from_where_it_was_saved(checkpoint):
+    drawn = torch.rand(3)
+    load_checkpoint(checkpoint, *trained(1))
+    assert torch.equal(torch.rand(3), drawn)
+
+
 def test_a_checkpoint_from_before_the_hash_is_loaded(checkpoint):
     rewrite(checkpoint, lambda tensors: None, hashed=False)
     (model, optimizer), (saved, saved_optimizer) = trained(steps=2), trained(1)

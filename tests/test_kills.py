@@ -23,10 +23,11 @@ ROOT = Path(__file__).parent.parent
 LINES = ["love is a day", "and day is love", "no heart so true", "as mine to you"]
 KILLS = 30
 EXIT_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
-SMALL = "--epochs 2 --switch-epoch 1 --batch-size 4 --dev-examples 2 --device cpu"
+SMALL = "--epochs 2 --switch-epoch 1 --batch-size 4 --dev-examples 2 --dropout 0.2 --device cpu"
 ARMS = {
     "full": "--task paraphrase --train-examples 16",
-    "lora": "--parameterization lora --rank 2 --train-examples 8 --samples 1",
+    "lora": "--parameterization lora --rank 2 --lora-dropout 0.2 --dora --lora-plus 4"
+    " --train-examples 8 --samples 1",
 }
 
 
