@@ -22,6 +22,7 @@ from objectives import (
     precompute,
     sequence_logps,
     sft_loss,
+    token_logps,
 )
 
 TINY = GPTConfig(vocab_size=23, n_positions=16, n_layer=2, n_head=2, n_embd=8)
@@ -57,6 +58,19 @@ def test_sequence_logps_equal_full_logits():
     expected = naive_logps(model, prompts, completions)
     torch.testing.assert_close(sequence_logps(model, batch), expected)
     assert batch.counts.tolist() == [2, 4, 1]
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_logits_in_bf16_are_turned_into_log_probs_in_fp32(weights):
+    """By autocast, and where the weights themselves are bf16: rounded once, at the logits."""
+    model, batch = tiny().to(weights), pair_batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=weights == torch.float32):
+        found = token_logps(model, batch)
+        logits = model.head(model.states(batch.inputs, batch.row, batch.position))
+    assert logits.dtype == torch.bfloat16 and found.dtype == torch.float32
+    expected = logits.float().log_softmax(-1).gather(1, batch.target[:, None])[:, 0]
+    assert torch.equal(found, expected)
 
 
 def test_log_softmax_is_taken_in_fp32_under_bf16():
