@@ -124,6 +124,16 @@ def test_gradients_equal_finite_differences(function, reference, counts, options
     )
 
 
+def test_label_smoothing_goes_through_the_objective():
+    """A share of each pair's loss is that of the pair turned round; TRL's DPO leaves it out."""
+    policy, reference = tiny(0).double(), tiny(1).double()
+    smoothed = PreferenceConfig("sigmoid", beta=0.4, label_smoothing=0.1)
+    losses, metrics = objective(smoothed, reference)(policy, pair_batch())
+    margins = metrics["rewards/margins"]
+    expected = [0.9 * math.log1p(math.exp(-m)) + 0.1 * math.log1p(math.exp(m)) for m in margins]
+    assert losses.tolist() == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     "name, expected",
     [
