@@ -25,6 +25,11 @@ def check_bootstrap(yours: Callable[[np.ndarray, np.ndarray, np.random.Generator
         f"your interval is {width:.1f} times as wide as it should be "
         "(is a unit drawn for both sides at once?)",
     )
+    expect(
+        0.9 < width < 1.12,
+        f"your interval is {width:.2f} times as wide as it should be "
+        "(does it leave out 2.5 % of the draws on either side?)",
+    )
     gap = max(abs(found[0] - low), abs(found[1] - high)) / (high - low)
     expect(
         gap < 0.15,
