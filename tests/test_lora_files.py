@@ -252,9 +252,9 @@ def test_an_alpha_pattern_that_changes_nothing_is_accepted(tmp_path):
 def test_expressions_that_need_not_return_are_refused_at_once(tmp_path, setting, pattern):
     lora.save_adapter(make_adapted(rank=4), tmp_path)
     edit_config(tmp_path, **{setting: {pattern: 4}})
-    start = time.monotonic()
+    start = time.process_time()
     assert_refused(tmp_path, setting)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_thousands_of_surplus_tensors_make_one_short_sentence(tmp_path):

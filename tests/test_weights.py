@@ -415,10 +415,10 @@ def test_absurd_sizes_are_compared_with_the_file_first(request, format, size, na
     name_there = f"n_{name.split('_')[1]}"
     file = folder / ("hparams.json" if format == "openai" else "config.json")
     edit_json(file, **{name_there: size}, **({"n_inner": None} if format != "openai" else {}))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError, match=f"{name} is {size} in the configuration of"):
         load_pretrained(folder)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_thousands_of_surplus_tensors_make_one_short_sentence(hugging_face):
