@@ -4,13 +4,12 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import filelock
 import pytest
 
 from experiments import parameterization, reproduce
@@ -21,11 +20,9 @@ from experiments.study import cluster
 from experiments.study.arms import place
 from minigpt.errors import InputError
 from tests.conftest import oracle
-from tests.test_study import ROOT, SMALL, scores
+from tests.test_study import PATIENCE, ROOT, SMALL, is_free, scores, wait_until
 
 distributed = oracle("distributed")
-
-PATIENCE = 300  # seconds, on a machine with much else to do
 
 
 @pytest.fixture
@@ -46,13 +43,6 @@ def dask(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         process.wait()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def records(out: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(out.glob("runs/*/run.json"))]
 
@@ -61,14 +51,6 @@ def at_work(out: Path, since: float) -> int:
     """How many runs have told something since a time, and not their end."""
     paths = [p for p in out.glob("runs/*/run.json") if p.stat().st_mtime > since]
     return sum(json.loads(path.read_text())["status"] == "running" for path in paths)
-
-
-def is_free(folder: Path) -> bool:
-    try:
-        with filelock.FileLock(folder / "lock", blocking=False):
-            return True
-    except filelock.Timeout:
-        return False
 
 
 @pytest.mark.slow
@@ -101,11 +83,11 @@ def test_a_study_that_loses_a_worker(dask, model, tmp_path):
         wait_until(lambda: at_work(out, begun) == 2)
         victim.kill()
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    parameterization.run(ParameterizationStudy(**options, scheduler=address, out=out))
-    killer.join()
-    assert victim.wait() == -signal.SIGKILL
+    with ThreadPoolExecutor(1) as beside:
+        killer = beside.submit(kill)
+        parameterization.run(ParameterizationStudy(**options, scheduler=address, out=out))
+    killer.result()  # raises what it raised
+    assert victim.wait(PATIENCE) == -signal.SIGKILL
     assert [record["status"] for record in records(out)] == ["finished"] * 3
     assert any("resumed" in record for record in records(out))
 
