@@ -251,6 +251,23 @@ def test_a_claim_about_dpo_itself_holds_an_arm_against_its_own_reference():
     assert case.difference.scores[0] != case.difference.scores[1]
 
 
+def test_an_arm_is_held_against_its_own_floors():
+    """Those of what its training has not seen, which another arm's may have."""
+    task = get_task("sonnet")
+    arms = [
+        ArmResult(
+            Arm(name, make_config()),
+            [run_of([{"bits_per_char": bits([v, v])}], floors={"f": {"bits_per_char": floor}})] * 3,
+        )
+        for name, v, floor in (("a", 2.0, 1.9), ("b", 2.2, 2.5))
+    ]
+    (case,) = cases_of([Claim("", "", "b", "a", "bits_per_char", "more")], arms, task)
+    assert case.floors == {"f": 1.9}
+    arms[0].runs[0].record["floors"] = {"f": {"bits_per_char": 2.1}}
+    (case,) = cases_of([Claim("", "", "b", "a", "bits_per_char", "more")], arms, task)
+    assert case.floors == {}
+
+
 @pytest.mark.parametrize("beyond", [None, ("b", "c")])
 def test_floors_count_where_they_reach_the_best_of_the_arms_of_a_claim(beyond):
     found = {"far": {"bits_per_char": 2.6}, "near": {"bits_per_char": 2.1}, "none": {"chrf": 9.0}}

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.study.statistics import Difference, Estimate, Part, compare, needed
 from experiments.study.student import t_quantile
-from experiments.study.verdict import Verdict, decision_p, holm_levels, judge, smallest_told
+from experiments.study.verdict import Verdict, judge, smallest_told
 from tasks.metric import Metric, ratio
 
 
@@ -128,23 +128,6 @@ def test_with_fewer_than_three_seeds_nothing_is_told():
                 verdict = judged(difference(low, high, seeds=seeds), expects)
                 assert verdict.word == "cannot be told"
                 assert verdict.sentence.endswith("3 of each or more are needed")
-
-
-@pytest.mark.parametrize("expects", ["more", "same"])
-@pytest.mark.parametrize("value", [-1.0, -0.4, 0.0, 0.2, 0.45, 0.6, 1.5])
-def test_the_least_alpha_that_decides_is_where_the_word_changes(value, expects):
-    made = difference(value - 0.7, value + 0.7)
-    p = decision_p(made, expects=expects, margin=0.5)
-    assert judged(made, expects, alpha=p * 1.01).word != "cannot be told"
-    assert judged(made, expects, alpha=p * 0.99).word == "cannot be told"
-
-
-def test_holms_levels_are_those_of_a_worked_example():
-    """p = 0.001, 0.02, 0.03, 0.2 at 0.05: only the first is below its level, 0.05 / 4."""
-    levels = holm_levels([0.2, 0.001, 0.03, 0.02])
-    assert levels == pytest.approx([0.05 / 3, 0.05 / 4, 0.05 / 3, 0.05 / 3])
-    assert holm_levels([0.01, 0.02, 0.04]) == pytest.approx([0.05 / 3, 0.05 / 2, 0.05])
-    assert holm_levels([]) == []
 
 
 @pytest.mark.parametrize("expects, margin", [("more", 0.5), ("same", 0.5)])

@@ -1,6 +1,6 @@
 """From an estimate to words: does a claim hold, and if that cannot be told, what would tell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from experiments.study.statistics import ENOUGH_SEEDS, Difference, needed
@@ -63,34 +63,6 @@ def judge(
     if word == "cannot be told":
         reason = f"{reason}; {_remedy(difference, margin, expects, unit, alpha)}"
     return Verdict(word, reason, interval, alpha)
-
-
-def decision_p(difference: Difference, *, expects: Expectation, margin: float) -> float:
-    """Return the least alpha at which the interval decides a claim, as `judge` reads it."""
-    _check(expects, margin)
-    lead = difference.lead
-    if expects == "more":
-        return 2 * min(lead.p_above(0.0), 1 - lead.p_above(margin))
-    above, below = lead.p_above(margin), 1 - lead.p_above(-margin)
-    within = max(1 - above, 1 - below)
-    return 2 * min(within, above, below)
-
-
-def holm_levels(ps: Sequence[float], alpha: float = ALPHA) -> list[float]:
-    """Return the alpha at which each of m claims is judged, so that all are right together.
-
-    Holm (1979): the smallest p is held against alpha / m, the next against alpha / (m - 1), and so
-    on until one is not below; that one and all after it are judged at its level. In a share
-    1 - alpha of studies no verdict on any of the claims is wrong.
-    """
-    levels = [0.0] * len(ps)
-    level, stopped = alpha, False
-    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        if not stopped:
-            level = alpha / (len(ps) - rank)
-            stopped = not ps[index] < level
-        levels[index] = level
-    return levels
 
 
 def smallest_told(
