@@ -21,7 +21,7 @@ from experiments.study.claims import MEMORY, PEAK_MEMORY, Claim
 from experiments.study.fold_units import fold_blocks
 from experiments.study.handoff_table import handoff_blocks, not_given, own_change, sft_alone
 from experiments.study.held_out_table import held_out_blocks
-from experiments.study.judging import cases_of, verdicts_on
+from experiments.study.judging import cases_of, not_scored, verdicts_on
 from experiments.study.report import arms_table
 from experiments.study.results import ArmResult
 from experiments.study.runs import FoldedRun, Run
@@ -30,7 +30,7 @@ from experiments.study.statistics import compare, contrast
 from experiments.study.stopping import stopped_early
 from tasks import get_task
 from tasks.likelihood import BITS_PER_CHAR
-from tasks.metric import Metric
+from tasks.metric import Metric, ratio
 from tests.conftest import CASES
 
 STUDIES = tuple(EXPERIMENTS.values())
@@ -249,6 +249,21 @@ def test_a_claim_about_dpo_itself_holds_an_arm_against_its_own_reference():
     (case,) = cases_of([claim], arms, get_task("sonnet"))
     assert case.difference == own_change(arms[-1], "bits_per_char")
     assert case.difference.scores[0] != case.difference.scores[1]
+
+
+def test_claims_on_what_training_has_not_seen_want_the_same_examples():
+    """A model that says "no" to all is no better for having seen other examples."""
+    runs = {}
+    right = np.array([[1, 1], [1, 1], [0, 1], [1, 1]])
+    for name, unseen in (("few", [1, 1, 1, 1]), ("many", [1, 1, 0, 1]), ("other", [1, 1, 0, 1])):
+        metric = Metric(right * np.array(unseen)[:, None], ratio)
+        runs[name] = run_of([{"accuracy_unseen": metric, "accuracy": Metric(right, ratio)}])
+    arms = {name: ArmResult(Arm(name, make_config()), [run] * 3) for name, run in runs.items()}
+    claim = Claim("", "", "many", "few", "accuracy_unseen", "more")
+    assert not_scored([claim], [arms["few"], arms["many"]]) == ["accuracy_unseen"]
+    assert not_scored([claim], [arms["many"], arms["other"]]) == []
+    everything = replace(claim, metric="accuracy")
+    assert not_scored([everything], [arms["few"], arms["many"]]) == []
 
 
 def test_an_arm_is_held_against_its_own_floors():

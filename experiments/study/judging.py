@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.study.claims import Claim, scores_of
 from experiments.study.handoff_table import own_change
-from experiments.study.results import ArmResult, recorded
+from experiments.study.results import ArmResult, on_same_examples, recorded
 from experiments.study.sizes import compare_sizes
 from experiments.study.statistics import Difference, compare
 from experiments.study.stopping import metrics_at
@@ -31,13 +31,13 @@ def cases_of(
 ) -> list[Case]:
     """Return a study's claims, each with the difference of its two arms.
 
-    Those on a metric that its runs do not record are left out: `not_scored`.
+    Those on a metric that its runs do not record, or of other examples, are left out: `not_scored`.
     """
     arms = {result.name: result for result in results}
     cases = []
-    there = recorded(results)
+    left_out = set(not_scored(claims, results))
     for claim in claims:
-        if claim.metric not in there:
+        if claim.metric in left_out:
             continue
         score = scores_of(task)[claim.metric]
         difference = _difference(claim, arms)
@@ -48,8 +48,10 @@ def cases_of(
 
 
 def not_scored(claims: Sequence[Claim], results: Sequence[ArmResult]) -> list[str]:
-    """Return the metrics of claims that the runs do not record, each once."""
-    return sorted({claim.metric for claim in claims} - recorded(results))
+    """Return the metrics of claims that the runs do not record, or of other examples, each once."""
+    names, there = {claim.metric for claim in claims}, recorded(results)
+    alike = {n for n in names & there if on_same_examples(n, [arm.metrics(n) for arm in results])}
+    return sorted(names - alike)
 
 
 def _named(claim: Claim) -> list[str]:

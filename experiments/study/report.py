@@ -24,7 +24,7 @@ from tasks import Metric, Score, Task
 
 UNSCORED = (
     "Not judged: the claims on {}, which these runs do not tell; of what training has not seen it "
-    "cannot be told where it has seen something of every example."
+    "cannot be told where it has seen something of every example, or the arms of other ones."
 )
 
 

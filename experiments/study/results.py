@@ -11,6 +11,7 @@ from experiments.study.arms import Arm
 from experiments.study.claims import judged_by
 from experiments.study.runs import FoldedRun, Run, by_seed
 from tasks import Metric, Task
+from tasks.base import UNSEEN
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ class ArmResult:
 def recorded(results: Sequence[ArmResult]) -> set[str]:
     """Return the metrics that every run of every arm has: old ones, and old data, have fewer."""
     return set.intersection(*(set(run.metrics) for result in results for run in result.runs))
+
+
+def on_same_examples(name: str, arms: Sequence[Sequence[Metric]]) -> bool:
+    """Return whether a metric of arms, each with its seeds', is of the same examples in all.
+
+    Of what training has not seen it need not be, where the training examples differ.
+    """
+    if not name.endswith(UNSEEN):
+        return True
+    scored = [metric.statistics.any(axis=1) for metrics in arms for metric in metrics]  # (units,)
+    return all(np.array_equal(scored[0], each) for each in scored)
 
 
 def judged_metrics(results: Sequence[ArmResult], task: Task | type[Task]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from experiments.run.contents import SHOWN
 from experiments.run.display import TERMINAL, printable
 from experiments.run.record import read_run
 from experiments.study.arms import Arm
-from experiments.study.results import ArmResult
+from experiments.study.results import ArmResult, on_same_examples
 from experiments.study.runs import Run
 from experiments.study.statistics import Difference, compare
 from minigpt.errors import InputError
@@ -79,9 +79,11 @@ def differences(baseline: ArmResult, arm: ArmResult, split: str) -> dict[str, Di
     """Return the score of `arm` minus that of `baseline` by metric, best epoch against best epoch.
 
     The intervals speak of other examples, paired, and not of other seeds: there is one of each.
+    Metrics of what training has not seen are left out where the two have seen other examples.
     """
     before, after = _metrics(baseline, split), _metrics(arm, split)
-    return {name: compare([after[name]], [before[name]]) for name in before if name in after}
+    both = {name: ([after[name]], [before[name]]) for name in before if name in after}
+    return {name: compare(*two) for name, two in both.items() if on_same_examples(name, two)}
 
 
 def _metrics(arm: ArmResult, split: str) -> dict[str, Metric]:
