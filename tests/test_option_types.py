@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import compare, export, floors, generate, predict, pretrain, publish, reproduce
+from experiments.data_scale import DataScaleStudy
 from experiments.parameterization import ParameterizationStudy
 from experiments.run.config import Config
 from experiments.run.flags import RowsConfig
@@ -69,6 +70,12 @@ def test_texts_are_as_good_as_paths_and_lists_as_tuples():
     assert resolve(Config(out="runs/mine", data="mine")).config.data == Path("mine")
     config = checked(publish.PublishConfig("runs/a", "records/b"))
     assert (config.study, config.out) == (Path("runs/a"), Path("records/b"))
+
+
+def test_what_a_study_has_worked_out_is_no_option_of_it():
+    study = DataScaleStudy(train_examples=8, dev_examples=4)
+    assert study.sizes == [2, 4, 8]  # kept beside its options
+    assert typed(study) == study
 
 
 def test_the_defaults_fit_and_stay_as_they_are():

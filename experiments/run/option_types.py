@@ -1,6 +1,6 @@
 """Of which type the options are: a file or a notebook may give any value where flags cannot."""
 
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -30,7 +30,8 @@ def typed(config: Options, *, group: str = "") -> Options:
     Raises InputError for a value that is not of the type of its field.
     """
     hints, new = get_type_hints(type(config)), {}
-    for name, value in vars(config).items():
+    for name in (field.name for field in fields(config)):
+        value = getattr(config, name)
         if not fits(value, hints[name]):
             expected = named(hints[name])
             raise InputError(f"{flag(group + name)} is {value!r}; expected {expected}")
