@@ -11,7 +11,7 @@ from experiments import handoff, publish, reproduce
 from experiments.run.evaluation import evaluations, load_statistics
 from experiments.run.metrics_log import read_lines
 from experiments.run.packed import load_packed, narrowest, save_packed
-from experiments.run.record import read_record
+from experiments.run.record import read_record, read_run
 from experiments.run.source import options_of
 from experiments.run.tables import Link, Table
 from experiments.study.claims import Claim
@@ -113,7 +113,8 @@ def test_a_record_has_no_text_of_the_data_and_no_weights(study, record):
 
 @pytest.mark.slow
 def test_what_other_rates_of_dpo_did_is_told_from_the_runs_of_the_search(study, record):
-    (folded,) = rate_blocks(read_plan(record).tuning)
+    tried = record / "runs" / "tried"
+    (folded,) = rate_blocks({tried: read_run(tried)})
     epochs = evaluations(read_lines(study / "runs" / "tried" / "metrics.jsonl"))
     before, after = (epochs[n]["scores"]["accuracy"]["value"] for n in (1, 2))
     (row,) = folded.blocks[1].rows
@@ -121,7 +122,7 @@ def test_what_other_rates_of_dpo_did_is_told_from_the_runs_of_the_search(study, 
     assert row[5] == f"{100 * (after - before):.2f}" and float(row[6]) > 0
     text = (record / "report.md").read_text()
     assert CHOSEN in text and text.index(CHOSEN) < text.index("## How to read this")
-    assert rate_blocks([]) == []
+    assert rate_blocks({}) == []
 
 
 @pytest.mark.slow

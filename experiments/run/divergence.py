@@ -7,9 +7,7 @@ import numpy as np
 from minigpt.errors import NotFinite
 
 PARTS = 10  # of a phase's steps; the first is its warm-up
-PART_STEPS = (
-    10  # or more in a part: one batch of a preference loss near 0 can be many times another
-)
+PART_STEPS = 10  # in a part, or more: one batch near a loss of 0 can be many times another
 RISE = 1.25  # times the mean loss of the first part
 
 

@@ -1,6 +1,7 @@
 """Carry a study out, from its plan to its report."""
 
-from experiments.run.option_types import checked
+from pathlib import Path
+
 from experiments.study.arms import Study
 from experiments.study.estimate import print_plan
 from experiments.study.full_report import write_report
@@ -14,12 +15,11 @@ def run_study(study: Study) -> list[ArmResult] | None:
 
     Raises InputError for a plan without sense and for a run that cannot be done.
     """
-    study = checked(study)
     if study.dry_run:
         print_plan([study], study.jobs)
         return None
     study.check()
-    folder = study.out / f"{study.name}-{study.task}"
+    folder = Path(study.out) / f"{study.name}-{study.task}"
     with open_workers(study.jobs, study.scheduler) as workers:
         study.check_dev()
         plan_study(folder, study.title, [protocol_of(study, folder)])

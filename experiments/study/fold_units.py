@@ -7,6 +7,7 @@ from experiments.run.tables import Table
 from experiments.study.claims import Claim
 from experiments.study.document import Block, Folded, Paragraph
 from experiments.study.forest import Judged
+from experiments.study.handoff_table import show_lead
 from experiments.study.judging import Case, cases_of, verdict_at
 from experiments.study.results import ArmResult
 from experiments.study.runs import FoldedRun, Run
@@ -64,12 +65,10 @@ def _leads(
 
 def _told(case: Case, alpha: float) -> list[str]:
     """Return a lead with its interval, the interval that leaves out `alpha`, and the verdict."""
-    show, lead = case.score.show, case.difference.lead
-    low, high = map(show, lead.interval())
     verdict = verdict_at(case, alpha)
-    least, most = map(show, verdict.interval)
-    level = f"[{least}, {most}], {100 * (1 - alpha):.3g} %"
-    return [f"{show(lead.value)} [{low}, {high}]", level, verdict.word]
+    low, high = map(case.score.show, verdict.interval)
+    level = f"[{low}, {high}], {100 * (1 - alpha):.3g} %"
+    return [show_lead(case.difference, case.score), level, verdict.word]
 
 
 def _values(run: Run) -> str:

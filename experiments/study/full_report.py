@@ -58,7 +58,8 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
     verdicts = iter(verdicts_on([case for *_, cases in studies for case in cases]))
     judged = [[(case, next(verdicts)) for case in cases] for *_, cases in studies]
     groups = [(study[0].heading, pairs) for study, pairs in zip(studies, judged)]
-    rates = rate_blocks(tuning)
+    tried = {run: read_run(run) for run in dict.fromkeys(tried_runs(tuning))}
+    rates = rate_blocks(tried)
     blocks: list[Block] = [
         *answer_blocks(groups, folder),
         *([Paragraph(CHOSEN)] if rates else []),
@@ -69,13 +70,12 @@ def write_report(folder: Path) -> list[list[ArmResult]]:
     ]
     for (protocol, task, results, _), pairs in zip(studies, judged):
         blocks += study_blocks(protocol, results, task, pairs, folder)
-    tried = [read_run(run) for run in dict.fromkeys(tried_runs(tuning))]
     blocks += [
         Heading("Learning rates"),
         *(map(_folded, tuning) if tuning else [Paragraph(UNTUNED)]),
         *rates,
         Heading("Where this was run"),
-        machines_table([*_records(results for _, _, results, _ in studies), *tried]),
+        machines_table([*_records(results for _, _, results, _ in studies), *tried.values()]),
     ]
     write_document(folder, title, blocks)
     print(f"report: {folder}/report.md and report.html")

@@ -48,22 +48,20 @@ def handoff_blocks(results: Sequence[ArmResult], task: Task) -> list[Block]:
         return []
     judged, there = judged_metrics(results, task), recorded(results)
     others = [name for name in task.metrics if name in there and name not in judged]
-    tables = [
-        Table(
-            HEADER,
-            [
-                [result.name, score.short, *_cells(result, results, name, score)]
-                for result in handoffs
-                for name, score in ((name, task.metrics[name]) for name in names)
-            ],
-        )
-        for names in (judged, others)
-    ]
+
+    def table(names: Sequence[str]) -> Table:
+        rows = [
+            [one.name, task.metrics[n].short, *_cells(one, results, n, task.metrics[n])]
+            for one in handoffs
+            for n in names
+        ]
+        return Table(HEADER, rows)
+
     return [
         Heading("What DPO did", 3),
         Paragraph(MEANING),
-        tables[0],
-        *([Folded("By every other score, exploratory", [tables[1]])] if others else []),
+        table(judged),
+        *([Folded("By every other score, exploratory", [table(others)])] if others else []),
         *held_out_blocks(results),
     ]
 
@@ -100,13 +98,14 @@ def _cells(result: ArmResult, results: Sequence[ArmResult], metric: str, score: 
     end, reference = map(score.show, itself.scores)
     alone = sft_alone(result, results)
     if alone is None:
-        return ["", reference, end, "", _lead(itself, score), ""]
+        return ["", reference, end, "", show_lead(itself, score), ""]
     whole = compare(result.metrics(metric), alone.metrics(metric))
     missing = not_given(result, alone, metric)
-    leads = [_lead(each, score) for each in (missing, itself, whole)]
+    leads = [show_lead(each, score) for each in (missing, itself, whole)]
     return [score.show(whole.scores[1]), reference, end, *leads]
 
 
-def _lead(difference: Difference, score: Score) -> str:
+def show_lead(difference: Difference, score: Score) -> str:
+    """Return a lead with its 95 % interval, as tables show it."""
     low, high = difference.lead.interval()
     return f"{score.show(difference.lead.value)} [{score.show(low)}, {score.show(high)}]"

@@ -40,9 +40,10 @@ def cases_of(
         if claim.metric in left_out:
             continue
         score = scores_of(task)[claim.metric]
-        difference = _difference(claim, arms)
+        metrics = {name: metrics_at(arms[name], claim.metric, claim.at) for name in _named(claim)}
+        difference = _difference(claim, arms, metrics)
         margin = score.margin * (difference.scores[1] if score.relative else 1.0)
-        reaching = _reaching(claim, [arms[name] for name in _named(claim)])
+        reaching = _reaching(claim, arms, metrics)
         cases.append(Case(claim, difference, margin, reaching, score, score.unit or task.unit))
     return cases
 
@@ -58,16 +59,16 @@ def _named(claim: Claim) -> list[str]:
     return [claim.a, claim.b, *(claim.beyond or ())]
 
 
-def _reaching(claim: Claim, arms: Sequence[ArmResult]) -> dict[str, float]:
+def _reaching(
+    claim: Claim, arms: Mapping[str, ArmResult], metrics: Mapping[str, Sequence[Metric]]
+) -> dict[str, float]:
     """Return the floors that reach the best arm's mean score over its seeds, the best floor first.
 
     They are that arm's own: what training has not seen differs with the training examples.
+    `metrics` are those of each arm's seeds.
     """
-    means = {}
-    for number, arm in enumerate(arms):
-        metrics = metrics_at(arm, claim.metric, claim.at)
-        sign = 1 if metrics[0].larger_is_better else -1
-        means[number] = sign * float(np.mean([metric.value for metric in metrics]))
+    sign = 1 if metrics[claim.a][0].larger_is_better else -1
+    means = {arm: sign * np.mean([each.value for each in its]) for arm, its in metrics.items()}
     best = max(means, key=means.__getitem__)
     told = arms[best].runs[0].record["floors"]
     floors = {name: found[claim.metric] for name, found in told.items() if claim.metric in found}
@@ -75,18 +76,15 @@ def _reaching(claim: Claim, arms: Sequence[ArmResult]) -> dict[str, float]:
     return {name: floors[name] for name in names if sign * floors[name] >= means[best]}
 
 
-def _difference(claim: Claim, arms: Mapping[str, ArmResult]) -> Difference:
+def _difference(
+    claim: Claim, arms: Mapping[str, ArmResult], metrics: Mapping[str, Sequence[Metric]]
+) -> Difference:
     """Return the difference that a claim is about."""
-
-    def metrics(name: str) -> list[Metric]:
-        return metrics_at(arms[name], claim.metric, claim.at)
-
     if claim.own:
         return own_change(arms[claim.a], claim.metric)
     if not claim.beyond:
-        return compare(metrics(claim.a), metrics(claim.b))
-    named = {name: metrics(name) for name in _named(claim)}
-    return compare_sizes(named, (claim.a, claim.b), tuple(claim.beyond))
+        return compare(metrics[claim.a], metrics[claim.b])
+    return compare_sizes(metrics, (claim.a, claim.b), tuple(claim.beyond))
 
 
 def verdicts_on(cases: Sequence[Case]) -> list[Verdict]:

@@ -1,18 +1,15 @@
 """What the rate of a preference loss does, by the runs that it was tuned with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.run.config import Config
+from experiments.run.config import Config, make_config
 from experiments.run.evaluation import evaluations
 from experiments.run.metrics_log import read_finished
-from experiments.run.record import read_run
-from experiments.run.source import options_of
 from experiments.run.tables import Table
 from experiments.study.document import Block, Folded, Paragraph
 from experiments.study.trials import HELD_OUT_LOSS
 from experiments.study.tuned import kind_of
-from experiments.study.tuning_table import tried_runs
 from tasks.registry import task_class
 
 CHOSEN = (
@@ -39,50 +36,42 @@ HEADER = [
 ]
 
 
-def rate_blocks(tuning: Sequence[Block]) -> list[Block]:
-    """Return a row for each run of a search that handed over; nothing where none did."""
-    runs = [run for run in dict.fromkeys(tried_runs(tuning)) if _handed_over(run)]
+def rate_blocks(tried: Mapping[Path, dict]) -> list[Block]:
+    """Return a row for each run of a search that handed over; nothing where none did.
+
+    `tried` are the records of the search's runs by their folders.
+    """
+    runs = [
+        (make_config(**record["config"]), folder, record)
+        for folder, record in tried.items()
+        if record["status"] == "finished" and "reference" in record
+    ]
     if not runs:
         return []
-    rows = [_row(run) for run in sorted(runs, key=_order)]
-    return [
-        Folded(
-            "What other rates of preference losses did", [Paragraph(MEANING), Table(HEADER, rows)]
-        )
-    ]
+    rows = [_row(*run) for run in sorted(runs, key=lambda run: _order(run[0]))]
+    blocks = [Paragraph(MEANING), Table(HEADER, rows)]
+    return [Folded("What other rates of preference losses did", blocks)]
 
 
-def _handed_over(run: Path) -> bool:
-    record = read_run(run)
-    return record["status"] == "finished" and "reference" in record
+def _order(config: Config) -> tuple:
+    rate, beta = config.dpo_learning_rate, config.preference.beta
+    return config.task, kind_of(config, "dpo_learning_rate"), config.held_back, beta, rate
 
 
-def _order(run: Path) -> tuple:
-    config = options_of(run)
-    rate = config.dpo_learning_rate
-    return config.task, _kind(config), config.held_back, config.preference.beta, rate
-
-
-def _kind(config: Config) -> str:
-    return kind_of(config, "dpo_learning_rate") or ""
-
-
-def _row(run: Path) -> list[str]:
-    config, record = options_of(run), read_run(run)
+def _row(config: Config, folder: Path, record: dict) -> list[str]:
     task = task_class(config.task)
     score = task.metrics[task.headline]
-    epochs = evaluations(read_finished(run, record))
+    epochs = evaluations(read_finished(folder, record))
     end, at_handoff = epochs[-1], record["reference"]["epoch"]
     reference = next(epoch for epoch in epochs if epoch["epoch"] == at_handoff)
     before, after = (each["scores"][task.headline]["value"] for each in (reference, end))
-    lead = after - before if score.larger_is_better else before - after
     return [
-        _kind(config),
+        kind_of(config, "dpo_learning_rate"),
         f"fold {', '.join(map(str, config.held_back))}" if config.held_back else "",
         f"{config.dpo_learning_rate:.4g}",
         f"{config.preference.beta:.4g}",
         score.short,
-        score.show(lead),
+        score.show(after - before if score.larger_is_better else before - after),
         f"{end[HELD_OUT_LOSS]:.4f}",
         f"{100 * end['eval_rewards/accuracies']:.1f}",
         f"{end['eval_kl/chosen']:.4f}",

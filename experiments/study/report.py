@@ -12,7 +12,7 @@ from experiments.study.document import Block, Figures, Folded, Heading, Paragrap
 from experiments.study.figures import draw_epochs, draw_heat_map
 from experiments.study.fold_units import fold_blocks
 from experiments.study.forest import TONES, Judged
-from experiments.study.handoff_table import handoff_blocks
+from experiments.study.handoff_table import handoff_blocks, show_lead
 from experiments.study.judging import Case, not_scored
 from experiments.study.pair_table import pair_blocks
 from experiments.study.protocol import Protocol
@@ -61,7 +61,6 @@ def claims_table(judged: Sequence[Judged]) -> Table:
     rows = []
     for case, verdict in judged:
         claim, difference, show = case.claim, case.difference, case.score.show
-        low, high = difference.lead.interval()
         rows.append(
             [
                 claim.text,
@@ -69,7 +68,7 @@ def claims_table(judged: Sequence[Judged]) -> Table:
                 claim.paper,
                 case.score.short,
                 *map(show, difference.scores),
-                f"{show(difference.lead.value)} [{show(low)}, {show(high)}]",
+                show_lead(difference, case.score),
                 show(case.margin),
                 show(_would_be_found(case, verdict)),
                 f"{difference.p:.2g}",
