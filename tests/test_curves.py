@@ -83,6 +83,7 @@ def test_it_can_be_drawn_at_any_moment():
     records = a_run(2, 2)
     counts = [len(panels(curves(records[:n], {}, SONNET))) for n in (0, 1, 2, 5, 7)]
     assert counts == [0, 2, 3, 6, 7]
+    assert len(panels(curves(records[-1:], {}, SONNET))) == 2  # resumed before an evaluation
 
 
 def test_sides_differ_in_style_and_begin_at_zero_only_under_a_reference():

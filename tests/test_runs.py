@@ -218,3 +218,13 @@ def test_all_recorded_runs_can_be_read():
         read_record(path)
     result = Result.read(sorted(RECORDS.glob("sonnet-*"))[0])
     assert repr(result) and result.scores() and result.samples() is not None
+
+
+def test_the_peak_of_memory_is_that_of_all_processes_of_a_run(tmp_path, monkeypatch):
+    peaks = iter([500.0, 500.0, 200.0, 200.0, 200.0])
+    monkeypatch.setattr(folder, "peak_memory_mib", lambda device: next(peaks, 200.0))
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "run", {}, resume=False):
+        raise KeyboardInterrupt
+    with open_run(tmp_path / "run", {}, resume=True) as run:
+        run.update(anything=1)
+    assert read_record(tmp_path / "run" / "run.json")["peak_memory_mib"] == 500.0
