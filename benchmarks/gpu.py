@@ -40,9 +40,9 @@ from benchmarks.gpu_parts.part import (
 from benchmarks.gpu_parts.plan import make_plan
 from benchmarks.gpu_parts.steps import write_gpu_inputs
 from benchmarks.job import ROOT
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.display import align, show_duration
+from experiments.run.option_types import checked
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 
@@ -71,6 +71,7 @@ class Config:
 
 def run(config: Config) -> Found:
     """Measure and print; returns every part's record. InputError for options without sense."""
+    config = checked(config)
     settings, parts = _prepare(config)
     deadline = time.monotonic() + 60 * config.minutes
     make_folder(config.out)
@@ -93,7 +94,6 @@ def run(config: Config) -> Found:
 
 def _prepare(config: Config) -> tuple[Settings, list[Part]]:
     """Return what the parts are given, and those that are asked for; InputError for bad options."""
-    check_bounds(vars(config))
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, and PyTorch finds none; expected cpu, with --tiny")
     if config.device == "cpu" and not config.tiny:

@@ -25,9 +25,9 @@ from benchmarks.growth_point import Point
 from benchmarks.growth_report import conclude, conclusion_tables, growth_table
 from benchmarks.job import measured
 from benchmarks.least_work import trained_numbers
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.environment import environment
+from experiments.run.option_types import checked
 from minigpt.errors import InputError
 from minigpt.files import make_folder, write_text
 
@@ -63,6 +63,7 @@ class Config:
 
 def run(config: Config) -> dict:
     """Measure, draw and print; returns what the file holds. InputError for bad options."""
+    config = checked(config)
     curves = _curves(config)
     make_folder(config.out.parent)
     deadline = time.monotonic() + 60 * config.minutes
@@ -114,7 +115,6 @@ def _size(point: Point, quantity: str) -> float:
 
 def _curves(config: Config) -> dict[str, list[Point]]:
     """The points of each curve: one quantity grows, the others stay as they are."""
-    check_bounds(vars(config))
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
     grow = {

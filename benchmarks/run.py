@@ -25,9 +25,9 @@ from benchmarks.earlier import unpack
 from benchmarks.job import BATCH, ROOT, SAMPLING, WARM_UP, Job, measured
 from benchmarks.least_work import Ceilings, least_generation, least_training, measure_ceilings
 from benchmarks.table import lora_table, main_table, summarise
-from experiments.run.bounds import check_bounds
 from experiments.run.command import command_line
 from experiments.run.environment import environment
+from experiments.run.option_types import checked
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.fast.compiling import Backend
@@ -63,6 +63,7 @@ class Config:
 
 def run(config: Config) -> dict:
     """Measure and print; returns what the file holds. InputError for options without sense."""
+    config = checked(config)
     rows = _rows(config)
     gpt = shape(config.model)
     found = {
@@ -103,7 +104,6 @@ def show(found: dict) -> None:
 
 def _rows(config: Config) -> list[tuple[str, int | None, str]]:
     """The rows that are asked for, as objective, rank and data; InputError for bad options."""
-    check_bounds(vars(config))
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, and PyTorch finds none; expected cpu")
     if not config.precision:

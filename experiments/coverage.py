@@ -2,7 +2,8 @@
 
 Made-up arms have a known difference, seeds that spread as differently as those of real arms, and
 units that one seed gets right and another wrong. 95 % intervals should cover in 93 to 97 % of the
-cases, and a verdict of either kind should be wrong in at most 5 %.
+cases, and a verdict of either kind should be wrong in at most 5 %. Of m primary claims each is
+judged by an interval that leaves out 5 % / m.
 """
 
 import math
@@ -17,7 +18,7 @@ from experiments.run.display import align
 from experiments.run.option_types import checked
 from experiments.run.seeds import numpy_generator
 from experiments.study.statistics import compare
-from experiments.study.verdict import judge
+from experiments.study.verdict import ALPHA, judge
 from tasks import Metric
 from tasks.metric import ratio
 
@@ -37,6 +38,8 @@ class CoverageConfig:
     """Seeds of an arm."""
     n_units: tuple[int, ...] = (12, 150, 2000)
     """Sonnets, or clusters of question pairs."""
+    claims: int = 1
+    """Primary claims of a study, that share the 5 %."""
     seed: int = 0
     """Decides the draws."""
 
@@ -59,7 +62,8 @@ def run(config: CoverageConfig) -> list[Cell]:
     cells = []
     for S, units, spread, noise in _kinds(config):
         generator = numpy_generator(config.seed, f"{S} {units} {spread} {noise}")
-        found = [_trial(generator, S, units, spread, noise) for _ in range(config.trials)]
+        alpha = ALPHA / config.claims
+        found = [_trial(generator, S, units, spread, noise, alpha) for _ in range(config.trials)]
         cells.append(Cell(S, units, spread, noise, *np.mean(found, axis=0).tolist()))
     header = ["seeds", "units", "seeds' spread", "units' noise", "covered", "holds", "does not"]
     rows = [[str(v) if not isinstance(v, float) else f"{100 * v:.1f} %" for v in c] for c in cells]
@@ -100,14 +104,14 @@ def _kinds(config: CoverageConfig) -> Iterator[tuple[int, int, str, str]]:
 
 
 def _trial(
-    generator: np.random.Generator, S: int, units: int, spread: str, noise: str
+    generator: np.random.Generator, S: int, units: int, spread: str, noise: str, alpha: float
 ) -> tuple[bool, bool, bool]:
-    """Return whether the interval covers no lead, and which verdicts are wrong."""
+    """Return whether the interval that leaves out `alpha` covers, and which verdicts are wrong."""
     arms = made_up_arms(generator, S, units, spreads=SPREADS[spread], noise=UNITS[noise])
     difference = compare(*arms)
-    low, high = difference.lead.interval()
+    low, high = difference.lead.interval(1 - alpha)
     margin = 4 / math.sqrt(units)
-    rule = {"margin": margin, "floors": {}, "unit": "units", "show": str}
+    rule = {"margin": margin, "floors": {}, "unit": "units", "show": str, "alpha": alpha}
     shifted = replace(difference.estimate, value=difference.value + margin)
     at_margin = replace(difference, estimate=shifted)
     return (

@@ -64,11 +64,19 @@ NEEDED = {
     generate: ["--model", "verse", "--prompt", "O"],
     predict: ["--run", "run", "--data", "rows.csv", "--out", "predictions.csv"],
 }
+BESIDE = {  # options that make sense of others
+    "target_margin": ["--loss", "simpo"],
+    "folds": ["--fold", "1"],
+    "fold": ["--folds", "7"],
+    "held_back": ["--folds", "7", "--fold", "1"],
+}
 BEFORE = {"sft_learning_rates": ["full"], "rank_pattern": ["mlp"]}  # the name in a pair
 VALUES = ["-1", "0", "nan", "inf", "1e300", "1" + 30 * "0", "many"]
 ZERO_MAKES_SENSE = {
     "switch_epoch",
     "switch_epochs",
+    "fold",
+    "held_back",
     "layers",
     "seed",
     "seeds",
@@ -118,9 +126,7 @@ def arguments(command, name: str, value: str) -> list[str]:
     line = ["--" + name.replace("_", "-"), *BEFORE.get(name, []), value]
     if command is handoff and name in ADAPTERS:
         line += ["--parameterization", "lora"]
-    if name == "target_margin":
-        line += ["--loss", "simpo"]
-    return line + NEEDED.get(command, [])
+    return line + BESIDE.get(name, []) + NEEDED.get(command, [])
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -143,6 +149,7 @@ def test_a_number_makes_sense_or_is_refused(command, name, value, tmp_path, monk
     error = capsys.readouterr().err
     # What is no number of the option's kind, tyro refuses in a box of its own.
     assert error.count("\n") == 1 or "--help" in error
+    assert "--" + name.replace("_", "-") in error or f" {name} " in error
 
 
 class LoadsTheModel(Exception):

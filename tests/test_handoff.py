@@ -445,7 +445,7 @@ def test_resuming_a_finished_run_reports_it_again(finished, model):
     [
         (["--task", "chess"], "unknown task 'chess'; expected one of paraphrase, sonnet"),
         (["--model", "gpt3"], "there is no model gpt3; expected a file, a folder or one of gpt2"),
-        (["--switch-epoch", "11"], "switch-epoch is 11; expected 0 (DPO only) to 10 (SFT only)"),
+        (["--switch-epoch", "11"], "--switch-epoch is 11; expected 0 (DPO only) to 10 (SFT only)"),
         (["--parameterization", "lora", "--rank", "0"], "rank is 0; expected a positive"),
         (["--parameterization", "lora", "--targets", "q_proj"], "'q_proj' matches no linear layer"),
         (["--parameterization", "lora", "--rank", "999"], "rank is 999; expected at most"),

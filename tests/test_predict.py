@@ -131,9 +131,10 @@ def test_a_choice_of_ones_own_answers_in_its_own_labels(run_of, tmp_path):
     labels = ("sad", "glad")
     rows = "".join(f"Scene {n},{labels[n % 2]}\n" for n in range(40))
     train.write_text(f"sentence,label\n{rows}")
-    data.write_text('{"id": 7, "sentence": "Oh."}\n{"sentence": "Ah."}\n{"id": 9}\n')
+    lines = ('{"id": 7, "sentence": "Oh."}', "no row", '{"sentence": "Ah."}', '{"id": 9}')
+    data.write_text("\n".join(lines))
     rows = predicted(run_of("choice", data=str(train), **options), data, tmp_path / "out.csv")
-    assert [row[0] for row in rows[1:]] == ["7", "2", "9"]
+    assert [row[0] for row in rows[1:]] == ["7", "3", "9"]  # the third line's number
     assert {row[1] for row in rows[1:3]} <= {"sad", "glad"} and rows[3] == ["9", "", ""]
 
 

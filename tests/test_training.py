@@ -207,8 +207,8 @@ def test_phases(epochs, switch, expected):
 @pytest.mark.parametrize(
     "epochs, switch, message",
     [
-        (10, 11, "switch-epoch is 11; expected 0"),
-        (10, -1, "switch-epoch is -1"),
+        (10, 11, "--switch-epoch is 11; expected 0"),
+        (10, -1, "--switch-epoch is -1"),
         (0, 0, "epochs is 0"),
     ],
 )

@@ -95,6 +95,7 @@ BOUNDS = {
     "trials": COUNT,
     "n_seeds": Bounds(2, 1_000),
     "n_units": Bounds(2, 10_000_000),
+    "claims": Bounds(1, 1_000),
     # measuring speed
     "steps": COUNT,
     "rounds": COUNT,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from experiments.run.bounds import check_bounds
 from lora import LoRAConfig
 from objectives import PREFERENCE_LOSSES, PreferenceConfig
 
@@ -48,6 +49,7 @@ def make_lora(
     ] = LoRAConfig.dora,
 ) -> LoRAConfig:
     """The adapters' shape from its flags; raises InputError for values without sense."""
+    check_bounds({"lora_dropout": lora_dropout})  # LoRAConfig would call it dropout
     return LoRAConfig(
         rank, alpha, lora_dropout, targets, rank_stabilised, layers, rank_pattern, dora
     )

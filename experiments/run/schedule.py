@@ -33,7 +33,7 @@ def handoff_phases(
         raise InputError(f"epochs is {epochs}; expected at least 1")
     if not 0 <= switch_epoch <= epochs:
         raise InputError(
-            f"switch-epoch is {switch_epoch}; expected 0 (DPO only) to {epochs} (SFT only)"
+            f"--switch-epoch is {switch_epoch}; expected 0 (DPO only) to {epochs} (SFT only)"
         )
     sft = Phase("sft", 1, switch_epoch, sft_learning_rate, dropout=True)
     dpo = Phase("dpo", switch_epoch + 1, epochs, dpo_learning_rate, dropout=False)

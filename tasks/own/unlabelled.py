@@ -10,7 +10,7 @@ from tasks.choice.rows import Unlabelled
 from tasks.own.reading import read_rows
 from tasks.own.rows import BadRow
 
-ID = "id"  # the column that names a row; without it a row's number among those read does
+ID = "id"  # the column that names a row; without it a row's number does
 
 
 def read_unlabelled(
@@ -28,7 +28,8 @@ def read_unlabelled(
             found = texts(entry.values)
         except BadRow as bad:
             account.skip(bad.reason, entry.where, bad.detail)
-        rows.append(Unlabelled(str(entry.values.get(ID, number)), found))
+        name = entry.values.get(ID, number + account.malformed)  # lines left out before it count
+        rows.append(Unlabelled(str(name), found))
     if all(row.texts is None for row in rows):
         reasons = "; ".join(account.notes) or "it is empty"
         raise InputError(f"{path} has no row to predict ({reasons}); expected some")
