@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.run.command import command_line
-from experiments.run.config import Config
 from experiments.run.display import printable
 from experiments.run.loading import load_run
 from experiments.run.option_types import checked
 from experiments.run.plan import chosen_device
+from experiments.run.record import read_run
 from experiments.run.seeds import torch_generator
 from experiments.run.source import options_of, policy_folder
 from lora import FUSED
 from minigpt import accelerate
 from minigpt.errors import InputError, listed
 from minigpt.files import write_text
-from tasks import Task, get_task
+from tasks import Task
 from tasks.base import Predictions
 from tasks.registry import task_class
+
+OF_ROWS = ("train", "dev", "test", "group_by", "fold")  # options that say which rows a task has
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def run(config: PredictConfig) -> Predictions:
     """
     config = checked(config)
     device = _check(config)
-    task = _task(options_of(config.run))
+    task = _task(config.run)
     model, tokenizer, _ = load_run(config.run, config.which, base=config.base, device=device)
     accelerate(model, FUSED)
     generator = torch_generator(config.seed, "predictions", device=device)
@@ -96,10 +98,13 @@ def _check(config: PredictConfig) -> str:
     return device
 
 
-def _task(options: Config) -> Task:
-    """The run's task; its data are only read where it has none of its own."""
-    needs_data = task_class(options.task).needs_data
-    return get_task(options.task, options.data if needs_data else None, **options.task_options())
+def _task(run: Path) -> Task:
+    """The run's task, without the rows that it was trained on."""
+    options, told = options_of(run), read_run(run).get("task_options")
+    if told is None:  # as in runs of before
+        told = {n: v for n, v in options.task_options().items() if v is not None}
+        told = {name: value for name, value in told.items() if name not in OF_ROWS}
+    return task_class(options.task).for_predictions(**told)
 
 
 def _table(found: Predictions) -> str:

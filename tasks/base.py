@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -99,6 +99,15 @@ class Task:
     needs_data: bool = False  # whether there is none without `data`
     predictions: tuple[str, ...] = ()  # the formats of what `predict` finds: csv, course
     drawn: str | None = None  # how the splits were drawn, where one file holds several
+
+    @classmethod
+    def for_predictions(cls, **options: Any) -> "Task":
+        """Return the task with its own `options` and no rows, of which `predict` needs none."""
+        return cls(**options)
+
+    def options(self) -> dict[str, Any]:
+        """Return the task's own options, which say what it makes of its rows, as JSON has them."""
+        return {}
 
     def examples(self, split: str) -> Sequence[Example]:
         """Return the examples of "train", "dev" or "test"."""

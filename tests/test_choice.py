@@ -2,14 +2,16 @@
 
 import json
 import re
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from experiments import handoff
+from experiments import handoff, predict
 from minigpt import GPT, GPTConfig, get_tokenizer, save_pretrained
 from minigpt.errors import InputError
 from tasks import build_pairs, from_rows, get_task
@@ -51,6 +53,10 @@ def folder(model, tmp_path_factory) -> Path:
 
 def moods(n=30) -> list[dict]:
     return [{"text": f"The {i} of us.", "mood": [*MOODS][i % 3]} for i in range(n)]
+
+
+def notes(task: ChoiceTask) -> str:
+    return "; ".join(note for account in task.accounts.values() for note in account.notes)
 
 
 def mood_task(rows=None, **options) -> ChoiceTask:
@@ -282,6 +288,22 @@ def test_a_test_file_is_scored_where_some_of_its_labels_are_there(tmp_path):
     assert "has no labels" in task.why_not_scored("test")
 
 
+def test_a_column_of_few_texts_does_not_tie_rows_where_others_are_to_group_by():
+    kinds = ["common"] * 360 + [f"rare {n}" for n in range(40)]
+    rows = [{"text": f"{n // 2}", "kind": k, "label": n % 2} for n, k in enumerate(kinds)]
+    options = {"template": "{kind}: {text}", "labels": {0: " no", 1: " yes"}, "dev": 0.2}
+    tied = from_rows("choice", rows, **options)
+    assert "360 of 400 rows hang together by texts that they share" in notes(tied)
+    apart = from_rows("choice", rows, group_by=["text"], **options)
+    assert "hang together" not in notes(apart)
+    kept = {split: {row.texts[1] for row in apart.choices(split)} for split in ("train", "dev")}
+    assert not kept["train"] & kept["dev"] and 20 < len(kept["dev"]) < 60  # of 200
+    assert len(set(apart.groups("dev").tolist())) == len(kept["dev"])
+    for wrong in (["label"], []):
+        with pytest.raises(InputError, match="--group-by is (label|empty); expected columns of"):
+            from_rows("choice", rows, group_by=wrong, **options)
+
+
 def test_a_test_file_without_labels_is_not_scored(tmp_path):
     data = CASES / "quora-unlabelled-test"
     task = get_task(
@@ -359,6 +381,7 @@ def test_bad_options_are_one_sentence_before_anything_is_made(
     "data, template", [(SENTIMENT, REVIEW), (PAIRS, SAME)], ids=["sentiment", "pairs"]
 )
 def test_a_run_from_the_command_line_and_from_rows(folder, tmp_path, data, template):
+    data = Path(shutil.copy(data, tmp_path))
     words = {"0": " quite bad", "1": " good"}
     flags = ["--data", str(data), "--template", template]
     flags += ["--labels", *(f"{label}={word}" for label, word in words.items())]
@@ -382,3 +405,13 @@ def test_a_run_from_the_command_line_and_from_rows(folder, tmp_path, data, templ
     result = handoff.run(config, task)
     assert result.last["scores"] == record["last"]["scores"]
     assert result.test == record["test"]
+    another = from_rows("choice", rows, template=f"Well: {template}", labels=words)
+    with pytest.raises(InputError, match="the task has changed since the run in"):
+        handoff.run(replace(config, resume=True), another)
+
+    asked = data.rename(tmp_path / f"asked{data.suffix}")  # nor are the rows in memory there
+    found = []
+    for folder in (tmp_path / "run", tmp_path / "rows"):
+        predict.run(predict.PredictConfig(folder, asked, folder / "out.csv", device="cpu"))
+        found.append((folder / "out.csv").read_text())
+    assert found[0] == found[1] and found[0].count("\n") > 90

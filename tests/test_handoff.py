@@ -537,7 +537,7 @@ def test_resuming_on_changed_data_is_refused(interrupted, name):
     record_path = interrupted.out / "run.json"
     record = json.loads(record_path.read_text())
     assert record["status"] == "interrupted"
-    assert set(record["contents"]) == {"data", "dev", "weights"}
+    assert set(record["contents"]) == {"data", "dev", "task", "weights"}
     with pytest.raises(InputError, match="the data has changed since"):
         study_finished(with_defaults(interrupted))
     del record["contents"], record["sha256"]  # as runs of before have none

@@ -56,6 +56,7 @@ def run_of(lora_run, tmp_path):
         folder = tmp_path / task
         shutil.copytree(lora_run, folder)
         record = read_record(folder / "run.json")
+        del record["task_options"]  # as in runs of before: the run's options are asked
         record["config"] |= {"task": task, "data": None, "pairs": None, **options}
         write_record(folder / "run.json", record)
         return folder

@@ -1,6 +1,7 @@
 """What a run was made from, by contents: a path may hold other data or weights tomorrow."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,13 +47,14 @@ def _check_handed_over(config: Config) -> None:
 
 
 def contents_of(task: Task, policy: GPT) -> dict[str, str]:
-    """Return the SHA-256 of the data and of the base weights that a run starts from.
+    """Return the SHA-256 of the data, of the base weights, and of what the task makes of its rows.
 
     Dev, and test where it is scored, also have hashes of their own: what runs can be compared on.
     """
     scored = [split for split in ("dev", "test") if split in task.scored_splits]
     by_split = {split: data_hash(task, [split]) for split in scored}
-    return {"data": data_hash(task), **by_split, "weights": base_hash(policy)}
+    options = hashlib.sha256(json.dumps(task.options()).encode()).hexdigest()
+    return {"data": data_hash(task), **by_split, "task": options, "weights": base_hash(policy)}
 
 
 def data_hash(task: Task, splits: Iterable[str] | None = None) -> str:

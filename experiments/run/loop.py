@@ -58,7 +58,7 @@ def run(
         open_log(config.log if is_first() else None, folder.path, identity(config)) as log,
     ):
         folder.observers += [each for each in (observer, log) if each]
-        folder.update(accounts=account)
+        folder.update(accounts=account, task_options=task.options())
         torch.manual_seed(torch_seed(config.seed, "dropout"))
         if folder.is_finished and not folder.checkpoint.exists():
             result = Result.read(folder.path, task)

@@ -17,6 +17,7 @@ SCORES = {...: {"value": NUMBER, "interval": [NUMBER, NUMBER], "larger_is_better
 RECORD = {
     "config": dict,
     "contents": {...: str},
+    "task_options": dict,
     "status": str,
     "seconds": NUMBER,
     "peak_memory_mib": NUMBER,

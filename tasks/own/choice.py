@@ -25,7 +25,7 @@ class ChoiceTask(RowsTask, ClozeTask):
     `labels` gives each label its word, as a mapping or as texts "label=word". White space at the
     ends of a column is left out. A row with an empty column, without a label or with one that has
     no word is left out and counted; a test file without any label is not scored. Rows that have a
-    text in common are in the same split.
+    text in common are in the same split, of the columns `group_by` or else of all in the template.
     """
 
     name = "choice"
@@ -42,8 +42,38 @@ class ChoiceTask(RowsTask, ClozeTask):
         template: str | None = None,
         labels: Mapping[Any, str] | Iterable[str] = (),
         label_column: str = "label",
+        group_by: Sequence[str] | None = None,
         fold: Fold | None = None,
     ):
+        self._ask(template, labels, label_column)
+        self._tied = self._places(group_by)
+        self._wordless: Counter[str] = Counter()
+        self._unlabelled = ""
+        super().__init__(data, limits=limits, train=train, dev=dev, test=test, fold=fold)
+        self._tell_labels()
+
+    @classmethod
+    def for_predictions(cls, **options: Any) -> "ChoiceTask":
+        """Return the task without rows: the template, the labels and their column are enough."""
+        task = cls.__new__(cls)  # as __init__ would read rows
+        task._ask(**options)
+        return task
+
+    def options(self) -> dict[str, Any]:
+        """Return the template, the labels with their words, and the labels' column."""
+        return {
+            "template": self.template.text,
+            "labels": dict(zip(self.labels, self.answers)),
+            "label_column": self.label_column,
+        }
+
+    def _ask(
+        self,
+        template: str | None = None,
+        labels: Mapping[Any, str] | Iterable[str] = (),
+        label_column: str = "label",
+    ) -> None:
+        """Take what is asked of every row; InputError for what makes no sense."""
         if template is None:
             raise InputError(
                 "choice got no template; expected one with columns in braces, "
@@ -55,10 +85,17 @@ class ChoiceTask(RowsTask, ClozeTask):
         self.label_column = label_column
         self.columns = (*self.template.columns, label_column)
         self.width = len(self.columns)
-        self._wordless: Counter[str] = Counter()
-        self._unlabelled = ""
-        super().__init__(data, limits=limits, train=train, dev=dev, test=test, fold=fold)
-        self._tell_labels()
+
+    def _places(self, group_by: Sequence[str] | None) -> list[int]:
+        """Return the places of columns among the template's; InputError for one that is none."""
+        known = self.template.columns
+        chosen = known if group_by is None else tuple(group_by)
+        if not chosen or not {*chosen} <= {*known}:
+            raise InputError(
+                f"--group-by is {' '.join(chosen) or 'empty'}; expected columns of the template "
+                f"({', '.join(known)})"
+            )
+        return [known.index(column) for column in chosen]
 
     def asked(self, values: dict[str, Any]) -> tuple[str, ...]:
         """Return the texts that the template asks for."""
@@ -83,8 +120,8 @@ class ChoiceTask(RowsTask, ClozeTask):
         return *texts, label
 
     def ties(self, *texts: str) -> tuple[str, ...]:
-        """Return the texts of a row, but for the label."""
-        return texts[:-1]
+        """Return the texts of a row in the columns to group by."""
+        return tuple(texts[place] for place in self._tied)
 
     def example(self, *texts: str) -> Example:
         """Return the prompt of a row, and its label's word."""

@@ -7,7 +7,7 @@ a folder of them holds too. SFT learns completions, and running text as a whole.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from objectives.sequences import Sequences, token_blocks, tokenise
 from tasks.base import Example
 from tasks.likelihood import scored_characters, sequence_bits
 from tasks.metric import Evaluation
-from tasks.own.passages import beginning, cut
+from tasks.own.passages import Passage, beginning, cut
 from tasks.own.reading import Entry
 from tasks.own.rows import BadRow, RowsTask, text_in
 from tasks.own.sources import Rows
@@ -35,13 +35,6 @@ from tasks.splits import Fold, text_hash
 
 SAMPLED = 200  # examples of a split that completions are sampled of: writing takes far longer
 SHOWN = 2  # completions among the samples
-
-
-class _Passage(NamedTuple):
-    """What a row of running text has in the place of columns."""
-
-    passage: str
-    document: str
 
 
 class CompletionTask(RowsTask):
@@ -95,6 +88,10 @@ class CompletionTask(RowsTask):
                 "the context",
             )
 
+    def options(self) -> dict[str, Any]:
+        """Return how completions are sampled."""
+        return {"n_samples": self.n_samples, "temperature": self.temperature, "top_p": self.top_p}
+
     @property
     def end_of_text(self) -> bool:
         """Whether completions end with end-of-text: not where they are passages."""
@@ -110,13 +107,13 @@ class CompletionTask(RowsTask):
             return [entry]
         with suppress(UnicodeEncodeError):  # for which `texts` refuses the row
             document = f"{text_hash(text):x}"
-            return [Entry(entry.where, _Passage(p, document)) for p in cut(text)]
+            return [Entry(entry.where, Passage(p, document)) for p in cut(text)]
         return [entry]
 
     def texts(self, values: dict[str, Any]) -> tuple[str, str, str]:
         """Return the prompt and the completion of a row, and the document they stand in."""
         if self._is_text:
-            if not isinstance(values, _Passage):
+            if not isinstance(values, Passage):
                 if "prompt" in values:
                     raise BadRow("a prompt, where the first row is running text", malformed=True)
                 text_in(values, "text").encode()  # which fails where it is not Unicode

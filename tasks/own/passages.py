@@ -1,11 +1,19 @@
 """Running text, cut: files into documents, documents into passages, passages in two."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 MARK = "<|endoftext|>"  # between documents, as GPT-2's training data had them
 FEWEST = 3  # documents; fewer cannot be split into train, dev and test
 PARTS = 20  # that each document is cut into where there are fewer
 PASSAGE = 600  # characters at most; some 150 to 200 tokens of English, so that contexts hold them
+
+
+class Passage(NamedTuple):
+    """What a row of running text has in the place of columns."""
+
+    passage: str
+    document: str
 
 
 def documents(texts: list[str]) -> list[str]:

@@ -190,6 +190,7 @@ class RowsTask(Task):
         if not shares and not self.fold:
             return numbers
         groups = components(self._tables["train"].keys_of_rows())
+        self._tell_largest(groups)
         drawn, splits = np.full(len(groups), "train"), ["train", *shares]
         if shares:
             drawn = draw_splits(groups, dev=shares.get("dev", 0.0), test=shares.get("test", 0.0))
@@ -204,6 +205,16 @@ class RowsTask(Task):
             self._names[split] = self._names["train"]
         self.drawn = f"{told}; rows that share one stay together"
         return numbers
+
+    def _tell_largest(self, groups: np.ndarray) -> None:
+        """Note a group with more than half of the rows, as a column of few texts makes it."""
+        largest = np.unique(groups, return_counts=True)[1].max(initial=0)
+        if largest > len(groups) / 2:
+            self.note(
+                "train",
+                f"{largest:,} of {len(groups):,} rows hang together by texts that they share, and "
+                "lie in one split",
+            )
 
     def _tell_repetitions(self) -> None:
         """Note how many rows of training repeat others; count how many of dev and test it has."""

@@ -8,6 +8,7 @@ by held-out bits per character, which does.
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,6 +88,10 @@ class SonnetTask(Task):
         self.n_samples = n_samples
         self.temperature = temperature
         self.top_p = top_p
+
+    def options(self) -> dict[str, Any]:
+        """Return how continuations are sampled."""
+        return {"n_samples": self.n_samples, "temperature": self.temperature, "top_p": self.top_p}
 
     def examples(self, split: str) -> list[Example]:
         """Return three lines and those that follow, each line with the newline that ends it."""
