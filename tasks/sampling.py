@@ -1,6 +1,7 @@
 """Texts that a model writes: many prompts at a time, each up to end-of-text or a limit."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -13,18 +14,34 @@ from minigpt.tokenizer import Tokenizer
 SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How an evaluation samples; InputError for values without sense."""
+
+    n_samples: int  # completions of each prompt
+    temperature: float
+    top_p: float
+
+    def __post_init__(self):
+        if self.n_samples < 1:
+            raise InputError(f"n_samples is {self.n_samples}; expected at least 1")
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}; expected more than 0 and at most 1")
+
+
 def sample_texts(
     model: GPT,
     tokenizer: Tokenizer,
     prompts: list[list[int]],
     *,
+    sampling: Sampling,
     max_new_tokens: int,
-    temperature: float,
-    top_p: float,
     generator: torch.Generator,
     finished: Callable[[list[int]], bool] = lambda new: False,
 ) -> list[str]:
-    """Return the text that follows each prompt, which are tokens; without end-of-text.
+    """Return one text that follows each prompt, which are tokens; without end-of-text.
 
     A text ends there, after `max_new_tokens`, or where `finished` says so of its tokens.
     """
@@ -39,8 +56,8 @@ def sample_texts(
             model,
             batch,
             max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
             generator=generator,
             stop=stop,
             rows=parallel.share(range(len(batch))),
@@ -59,13 +76,3 @@ def _of_all(own: list[list[int]], generator: torch.Generator) -> list[list[int]]
     _, state = max(parts, key=lambda part: max(map(len, part[0])))
     generator.set_state(state)
     return [max(rows, key=len) for rows in zip(*(written for written, _ in parts))]
-
-
-def check_sampling(n_samples: int, temperature: float, top_p: float) -> None:
-    """Raise InputError for options of the samples that make no sense."""
-    if n_samples < 1:
-        raise InputError(f"n_samples is {n_samples}; expected at least 1")
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
-    if not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}; expected more than 0 and at most 1")

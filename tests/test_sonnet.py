@@ -13,6 +13,7 @@ from tasks import Example, get_task
 from tasks.chrf import chrf_counts, chrf_score, mean_chrf_score
 from tasks.likelihood import bits_per_char, completion_bits, preferred
 from tasks.registry import TASKS
+from tasks.sampling import Sampling
 from tasks.sonnet.continuations import set_statistics, text_statistics
 from tasks.sonnet.copying import copying_source
 from tasks.sonnet.decoding import minimum_bayes_risk
@@ -423,7 +424,7 @@ def test_options_out_of_range(option, value, message):
 
 def test_options_reach_the_task():
     task = get_task("sonnet", n_samples=2, temperature=0.0, top_p=None)
-    assert (task.n_samples, task.temperature, task.top_p) == (2, 0.0, 0.9)
+    assert task.sampling == Sampling(2, 0.0, 0.9)
 
 
 def test_the_floor_of_a_single_training_sonnet_is_known(tmp_path):

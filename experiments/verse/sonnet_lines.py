@@ -34,8 +34,8 @@ def sampled_lines() -> dict:
     return {
         "model": MODEL,
         "weights": hash_file(VERSE / "model.safetensors", hashlib.sha256()),
-        "temperature": task.temperature,
-        "top_p": task.top_p,
+        "temperature": task.sampling.temperature,
+        "top_p": task.sampling.top_p,
         "texts": {lines[0]: text for lines, text in zip(sonnets, texts)},
     }
 

@@ -6,6 +6,7 @@ a folder of them holds too. SFT learns completions, and running text as a whole.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tasks.own.writing import (
     writing_statistics,
 )
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
-from tasks.sampling import check_sampling, sample_texts
+from tasks.sampling import Sampling, sample_texts
 from tasks.splits import Fold, text_hash
 
 SAMPLED = 200  # examples of a split that completions are sampled of: writing takes far longer
@@ -75,8 +76,7 @@ class CompletionTask(RowsTask):
         top_p: float = 0.9,
         fold: Fold | None = None,
     ):
-        check_sampling(n_samples, temperature, top_p)
-        self.n_samples, self.temperature, self.top_p = n_samples, temperature, top_p
+        self.sampling = Sampling(n_samples, temperature, top_p)
         self._is_text: bool | None = None  # until the first row is read
         self._longest = ""  # of the completions
         super().__init__(data, limits=limits, train=train, dev=dev, test=test, fold=fold)
@@ -90,7 +90,7 @@ class CompletionTask(RowsTask):
 
     def options(self) -> dict[str, Any]:
         """Return how completions are sampled."""
-        return {"n_samples": self.n_samples, "temperature": self.temperature, "top_p": self.top_p}
+        return asdict(self.sampling)
 
     @property
     def end_of_text(self) -> bool:
@@ -161,14 +161,14 @@ class CompletionTask(RowsTask):
         if self.end_of_text:
             found["bits_per_char_text"] = self._bits(model, tokenizer, examples, False)
         sampled = examples[:SAMPLED]
-        prompts = [example.prompt for example in sampled for _ in range(self.n_samples)]
+        prompts = [example.prompt for example in sampled for _ in range(self.sampling.n_samples)]
         written = self.sample(model, tokenizer, prompts, generator=generator)
         found |= writing_statistics(sampled, written)
         return Evaluation(
             {name: self.metrics[name].of(addends) for name, addends in found.items()},
             tuple(
                 f"> {example.prompt.strip()}\n  {text.strip()}"
-                for example, text in zip(sampled[:SHOWN], written[:: self.n_samples])
+                for example, text in zip(sampled[:SHOWN], written[:: self.sampling.n_samples])
             ),
         )
 
@@ -205,9 +205,8 @@ class CompletionTask(RowsTask):
             model,
             tokenizer,
             [tokenizer.encode(prompt)[most - n_positions :] for prompt in prompts],
+            sampling=self.sampling,
             max_new_tokens=most,
-            temperature=self.temperature,
-            top_p=self.top_p,
             generator=generator,
         )
 

@@ -6,6 +6,7 @@ by held-out bits per character, which does.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tasks.base import SPLITS, Example, Predictions, Task, check_split
 from tasks.likelihood import bits_per_char, preferred, whole_sequences
 from tasks.metric import Evaluation
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
-from tasks.sampling import check_sampling, sample_texts
+from tasks.sampling import Sampling, sample_texts
 from tasks.sonnet.continuations import set_statistics, text_statistics
 from tasks.sonnet.copying import Source, copying_source
 from tasks.sonnet.corruption import corrupt, swap_two_lines
@@ -76,7 +77,7 @@ class SonnetTask(Task):
         top_p: float = 0.9,
         fold: Fold | None = None,
     ):
-        check_sampling(n_samples, temperature, top_p)
+        self.sampling = Sampling(n_samples, temperature, top_p)
         found = fold_sonnets(data, fold) if fold else split_sonnets(data)
         self.fold, self.accounts, self.drawn = fold, found.accounts, found.drawn
         self._sonnets = found.splits
@@ -85,13 +86,10 @@ class SonnetTask(Task):
             self._limit(found.splits[split], limit, split)
         self.sonnets = _lines(found.splits)
         self.scored_splits = tuple(split for split in SPLITS if self.sonnets[split])
-        self.n_samples = n_samples
-        self.temperature = temperature
-        self.top_p = top_p
 
     def options(self) -> dict[str, Any]:
         """Return how continuations are sampled."""
-        return {"n_samples": self.n_samples, "temperature": self.temperature, "top_p": self.top_p}
+        return asdict(self.sampling)
 
     def examples(self, split: str) -> list[Example]:
         """Return three lines and those that follow, each line with the newline that ends it."""
@@ -144,7 +142,7 @@ class SonnetTask(Task):
         prompt are ("distinct_1", ...), and lines that look like a poet's ("judged_gold").
         """
         examples = self.examples(split)
-        prompts = [example.prompt for example in examples for _ in range(self.n_samples)]
+        prompts = [example.prompt for example in examples for _ in range(self.sampling.n_samples)]
         written = self.sample(model, tokenizer, prompts, generator=generator)
         bits, text_bits = (
             bits_per_char(model, tokenizer, examples, end_of_text=end).statistics
@@ -159,7 +157,7 @@ class SonnetTask(Task):
             **text_statistics(examples, written, self._training, self._judge),
             **set_statistics(examples, written),
         }
-        first = written[:: self.n_samples]
+        first = written[:: self.sampling.n_samples]
         return Evaluation(
             metrics={n: score.of(found[n]) for n, score in self.metrics.items() if n in found},
             samples=tuple(show_sonnet(e.prompt, text) for e, text in zip(examples[:2], first)),
@@ -204,9 +202,8 @@ class SonnetTask(Task):
             model,
             tokenizer,
             [tokenizer.encode(prompt) for prompt in prompts],
+            sampling=self.sampling,
             max_new_tokens=MAX_NEW_TOKENS,
-            temperature=self.temperature,
-            top_p=self.top_p,
             generator=generator,
             finished=finished,
         )
@@ -232,14 +229,9 @@ class SonnetTask(Task):
 
     def floors(self, split: str, *, generator: np.random.Generator) -> dict[str, dict[str, float]]:
         """Return what texts score that no model wrote (`sonnet_floors`), and a toss ("coin")."""
-        texts = sonnet_floors(
-            self.examples(split),
-            self.examples("train"),
-            self._training,
-            self._judge,
-            n_samples=self.n_samples,
-            generator=generator,
-        )
+        gold, known = self.examples(split), self.examples("train")
+        draws = {"n_samples": self.sampling.n_samples, "generator": generator}
+        texts = sonnet_floors(gold, known, self._training, self._judge, **draws)
         return texts | {"coin": {"preference_accuracy": 0.5}}
 
     def ceilings(self, split: str) -> dict[str, dict[str, float]]:
