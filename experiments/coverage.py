@@ -65,7 +65,8 @@ def run(config: CoverageConfig) -> list[Cell]:
         alpha = ALPHA / config.claims
         found = [_trial(generator, S, units, spread, noise, alpha) for _ in range(config.trials)]
         cells.append(Cell(S, units, spread, noise, *np.mean(found, axis=0).tolist()))
-    header = ["seeds", "units", "seeds' spread", "units' noise", "covered", "holds", "does not"]
+    covered = f"covered ({100 * (1 - ALPHA / config.claims):.4g} %)"
+    header = ["seeds", "units", "seeds' spread", "units' noise", covered, "holds", "does not"]
     rows = [[str(v) if not isinstance(v, float) else f"{100 * v:.1f} %" for v in c] for c in cells]
     print("\n".join(align([header, *rows])))
     return cells

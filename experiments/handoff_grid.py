@@ -6,6 +6,7 @@ from experiments.run.command import command_line
 from experiments.study.arms import Arm, Study
 from experiments.study.claims import Claim
 from experiments.study.conduct import run_study
+from minigpt.errors import InputError
 
 SHOWN = {"full": "full", "lora": "LoRA"}
 
@@ -25,6 +26,15 @@ class HandoffGridStudy(Study):
         "The same number of epochs in every arm: SFT alone, DPO alone, or SFT for some "
         "epochs and DPO for the rest. Scores are those after the last epoch."
     )
+
+    def check(self) -> None:
+        for switch in self.switch_epochs or ():
+            if not 0 <= switch <= self.epochs:
+                raise InputError(
+                    f"--switch-epochs is {switch}; expected 0 (DPO only) to {self.epochs} (SFT "
+                    "only)"
+                )
+        super().check()
 
     def switches(self) -> tuple[int, ...]:
         """Return the handoffs, without SFT alone."""

@@ -30,7 +30,7 @@ from tasks import Task
 from tasks.base import Predictions
 from tasks.registry import task_class
 
-OF_ROWS = ("train", "dev", "test", "group_by", "fold")  # options that say which rows a task has
+OF_ROWS = ("train", "dev", "test", "fold")  # options that say which rows a task has
 
 
 @dataclass(frozen=True)

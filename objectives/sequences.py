@@ -2,7 +2,7 @@
 
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +46,15 @@ def token_dtype(tokenizer: Tokenizer) -> np.dtype:
 
 
 def tokenise(
-    texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, *, n_positions: int, end_of_text: bool
+    texts: Iterable[tuple[str, str]],
+    tokenizer: Tokenizer,
+    *,
+    n_positions: int,
+    end_of_text: bool | Sequence[bool],
 ) -> Sequences:
     """Tokenise (prompt, completion) texts apart and join them, end-of-text last if asked for.
+
+    `end_of_text` is for all of them, or has one for each.
 
     Apart, because byte-pair merges across the boundary would give the model another completion
     than the one it will be asked to generate. A sequence longer than `n_positions` loses the
@@ -56,9 +62,9 @@ def tokenise(
     """
     lengths, prompt_lengths, truncated, dtype = [], [], 0, token_dtype(tokenizer)
     with tempfile.TemporaryFile() as file:  # which the system deletes with the last map of it
-        for prompt_text, completion_text in texts:
+        for number, (prompt_text, completion_text) in enumerate(texts):
             prompt, completion = tokenizer.encode(prompt_text), tokenizer.encode(completion_text)
-            if end_of_text:
+            if end_of_text if isinstance(end_of_text, bool) else end_of_text[number]:
                 completion.append(tokenizer.eot)
             # The last token is only ever a target, so n_positions + 1 tokens fit.
             surplus = max(0, len(prompt) + len(completion) - (n_positions + 1))

@@ -27,11 +27,24 @@ class Example(NamedTuple):
 
 
 class PreferencePair(NamedTuple):
-    """Two completions of one prompt, of which the first is preferred."""
+    """Two completions of one prompt, of which the first is preferred.
+
+    A side that was cut does not end where its text does, so that no end-of-text follows it: the
+    model that wrote it did not write that.
+    """
 
     prompt: str
     chosen: str
     rejected: str
+    chosen_ends: bool = True
+    rejected_ends: bool = True
+
+
+class Written(NamedTuple):
+    """A completion that a model wrote, and whether it ended it or was cut off."""
+
+    text: str
+    ends: bool
 
 
 TUNED_WIDTH = 256  # channels of the model that learning rates are tuned for, "verse"
@@ -54,7 +67,7 @@ class Draws:
     generator: torch.Generator
     n_samples: int  # completions of each prompt, for makers that choose among several
 
-    def sample(self, prompts: list[str]) -> list[str]:
+    def sample(self, prompts: list[str]) -> list[Written]:
         """Return the policy's completion of each prompt, sampled as for the evaluation."""
         return self.task.sample(self.model, self.tokenizer, prompts, generator=self.generator)
 
@@ -102,7 +115,7 @@ class Task:
 
     @classmethod
     def for_predictions(cls, **options: Any) -> "Task":
-        """Return the task with its own `options` and no rows, of which `predict` needs none."""
+        """Return the task with its own `options` and not a run's rows: `predict` needs none."""
         return cls(**options)
 
     def options(self) -> dict[str, Any]:
@@ -149,7 +162,7 @@ class Task:
 
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
-    ) -> list[str]:
+    ) -> list[Written]:
         """Return a completion of each prompt; only pairs made of samples ask for it."""
         raise NotImplementedError
 

@@ -41,17 +41,22 @@ def build_pairs(
         )
     draws = Draws(task, model, tokenizer, generator, n_samples)
     made = zip(task.preferences[name](examples, draws), examples, strict=True)
-    return [
-        (pair, example)
-        for pair, example in made
-        if pair.chosen != pair.rejected and (task.end_of_text or (pair.chosen and pair.rejected))
-    ]
+    return [(pair, example) for pair, example in made if _teaches(pair, task.end_of_text)]
+
+
+def _teaches(pair: PreferencePair, end_of_text: bool) -> bool:
+    """Return whether a pair's sides differ, and each has a token to score."""
+    chosen = pair.chosen or (end_of_text and pair.chosen_ends)
+    rejected = pair.rejected or (end_of_text and pair.rejected_ends)
+    return pair.chosen != pair.rejected and bool(chosen and rejected)
 
 
 def gold_vs_sample(examples: list[Example], draws: Draws) -> list[PreferencePair]:
     """Prefer the gold completion to the policy's own, sampled as it is for the evaluation."""
     sampled = draws.sample([example.prompt for example in examples])
-    return [PreferencePair(*example, text) for example, text in zip(examples, sampled)]
+    return [
+        PreferencePair(*e, text, rejected_ends=ends) for e, (text, ends) in zip(examples, sampled)
+    ]
 
 
 def gold_vs_corrupted(corrupt: Callable[[str, torch.Generator], str]) -> PairMaker:
@@ -76,11 +81,12 @@ def best_vs_worst(examples: list[Example], draws: Draws) -> list[PreferencePair]
         raise InputError(f"best-vs-worst got n_samples = {n}; expected at least 2")
     sampled = draws.sample([example.prompt for example in examples for _ in range(n)])
     gold = [example.completion for example in examples for _ in range(n)]
-    scores = chrf_score(chrf_counts(sampled, gold)).reshape(-1, n)  # (N, n)
-    samples = np.array(sampled, dtype=object).reshape(scores.shape)
-    rows = np.arange(len(examples))
-    best, worst = samples[rows, scores.argmax(axis=1)], samples[rows, scores.argmin(axis=1)]
-    return [PreferencePair(e.prompt, *texts) for e, *texts in zip(examples, best, worst)]
+    scores = chrf_score(chrf_counts([text for text, _ in sampled], gold)).reshape(-1, n)  # (N, n)
+    pairs = []
+    for row, example in enumerate(examples):
+        best, worst = (sampled[n * row + pick(scores[row])] for pick in (np.argmax, np.argmin))
+        pairs.append(PreferencePair(example.prompt, best.text, worst.text, best.ends, worst.ends))
+    return pairs
 
 
 def describe_pairs(

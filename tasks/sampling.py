@@ -10,6 +10,7 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.sampling import generate
 from minigpt.tokenizer import Tokenizer
+from tasks.base import Written
 
 SAMPLING_BATCH = 64  # rows generated together; GPT-2's cache for as many takes 1 GB
 
@@ -40,10 +41,10 @@ def sample_texts(
     max_new_tokens: int,
     generator: torch.Generator,
     finished: Callable[[list[int]], bool] = lambda new: False,
-) -> list[str]:
+) -> list[Written]:
     """Return one text that follows each prompt, which are tokens; without end-of-text.
 
-    A text ends there, after `max_new_tokens`, or where `finished` says so of its tokens.
+    A text ends there; it is cut after `max_new_tokens`, or where `finished` says so of its tokens.
     """
 
     def stop(new: list[int]) -> bool:
@@ -63,7 +64,10 @@ def sample_texts(
             rows=parallel.share(range(len(batch))),
         )
         tokens += _of_all(own, generator)
-    return [tokenizer.decode([t for t in new if t != tokenizer.eot]) for new in tokens]
+    return [
+        Written(tokenizer.decode([t for t in new if t != tokenizer.eot]), new[-1] == tokenizer.eot)
+        for new in tokens
+    ]
 
 
 def _of_all(own: list[list[int]], generator: torch.Generator) -> list[list[int]]:

@@ -126,7 +126,9 @@ def arguments(command, name: str, value: str) -> list[str]:
     line = ["--" + name.replace("_", "-"), *BEFORE.get(name, []), value]
     if command is handoff and name in ADAPTERS:
         line += ["--parameterization", "lora"]
-    return line + BESIDE.get(name, []) + NEEDED.get(command, [])
+    if command is handoff or name == "target_margin":
+        line += BESIDE.get(name, [])
+    return line + NEEDED.get(command, [])
 
 
 @pytest.mark.parametrize("value", VALUES)

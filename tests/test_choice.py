@@ -293,8 +293,8 @@ def test_a_column_of_few_texts_does_not_tie_rows_where_others_are_to_group_by():
     rows = [{"text": f"{n // 2}", "kind": k, "label": n % 2} for n, k in enumerate(kinds)]
     options = {"template": "{kind}: {text}", "labels": {0: " no", 1: " yes"}, "dev": 0.2}
     tied = from_rows("choice", rows, **options)
-    assert "360 of 400 rows hang together by texts that they share" in notes(tied)
-    apart = from_rows("choice", rows, group_by=["text"], **options)
+    assert "360 of 400 rows hang together, by texts that they share" in notes(tied)
+    apart = from_rows("choice", rows, group_by="text", **options)
     assert "hang together" not in notes(apart)
     kept = {split: {row.texts[1] for row in apart.choices(split)} for split in ("train", "dev")}
     assert not kept["train"] & kept["dev"] and 20 < len(kept["dev"]) < 60  # of 200

@@ -14,6 +14,7 @@ from minigpt import GPT, GPTConfig, get_tokenizer, save_pretrained
 from minigpt.errors import InputError
 from objectives.sequences import token_blocks, tokenise
 from tasks import build_pairs, from_rows, get_task
+from tasks.base import Written
 from tasks.own.passages import MARK, PASSAGE, beginning, cut, documents, parts
 from tasks.own.writing import shuffled, writing_scores, writing_statistics
 from tests.conftest import oracle
@@ -253,8 +254,9 @@ def test_pairs(model, name):
 
 def test_empty_samples_make_no_pair_where_no_end_of_text_is_scored(model, monkeypatch):
     rows_task, text_task = (from_rows("completion", data) for data in (rows(), rows_of_text(20)))
-    monkeypatch.setattr("tasks.own.completion.sample_texts", lambda *a, **k: ["", " one"])
-    for task, n_pairs in ((rows_task, 2), (text_task, 1)):
+    for task, ends, n_pairs in ((rows_task, True, 2), (rows_task, False, 1), (text_task, True, 1)):
+        written = [Written("", ends), Written(" one", ends)]
+        monkeypatch.setattr("tasks.own.completion.sample_texts", lambda *_, w=written, **__: w)
         examples = task.examples("train")[:2]
         pairs = build_pairs(
             "gold-vs-sample", task, model, TOKENIZER, examples, generator=torch.Generator()

@@ -160,7 +160,7 @@ def test_a_hash_under_a_damaged_name_is_missed(tmp_path):
         load_or_compute(tmp_path, {"weights": "a"}, lambda: torch.zeros(3, 2))
 
 
-PAIRS = [PreferencePair("a", "b", "c"), PreferencePair("d", "e\u2028", "f")]
+PAIRS = [PreferencePair("a", "b", "c"), PreferencePair("d", "e\u2028", "f", rejected_ends=False)]
 HANDOFF = {"pairs": {"pairs": 2}}
 
 
@@ -176,6 +176,7 @@ def test_pairs_come_back_as_they_were(tmp_path):
         lambda text: text[:-1],
         lambda text: text + text,
         lambda text: text.replace('"c"', "3"),
+        lambda text: text.replace("false", "0"),
         lambda text: text.replace("rejected", "worse"),
         lambda text: text.replace('"c"', "[" * 100_000),
         lambda text: "",

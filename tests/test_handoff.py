@@ -565,8 +565,11 @@ def test_adapters_are_no_part_of_the_base_weights():
         make_policy(Source("verse"), lora=LoRAConfig(rank=2, dora=True), generator=g, **shape)[0]
         for g in seeds
     )
-    task = get_task("sonnet")
+    task = get_task("sonnet", temperature=1)
     assert contents_of(task, one) == contents_of(task, other)
+    contents = {t: contents_of(get_task("sonnet", temperature=t), one) for t in (1.0, 1.1)}
+    assert contents[1.0] == contents_of(task, one) != contents[1.1]
+    assert contents[1.0]["data"] == contents[1.1]["data"]
 
 
 def without(number: int):

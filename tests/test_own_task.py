@@ -102,6 +102,8 @@ def test_a_handoff_a_report_and_figures_of_a_task_of_ones_own(runs, model, tmp_p
         "prompt": "The opposite of hot is",
         "chosen": " cold",
         "rejected": " hot",
+        "chosen_ends": True,
+        "rejected_ends": True,
     }
 
     run(study(tmp_path, model=str(model)))

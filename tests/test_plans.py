@@ -41,7 +41,7 @@ def refused(command, arguments, folder, capsys) -> str:
         (pair_construction, ["--pair-samples", "1"], "--pair-samples is 1"),
         (dpo_hyperparameters, ["--switch-epoch", "10"], "after 10 of 10 epochs"),
         (dpo_hyperparameters, ["--betas", "nan"], "--betas is nan"),
-        (handoff_grid, ["--switch-epochs", "11"], "--switch-epoch is 11"),
+        (handoff_grid, ["--switch-epochs", "11"], "--switch-epochs is 11"),
         (parameterization, ["--ranks", "0"], "--ranks is 0"),
         (parameterization, ["--epochs", "1"], "--epochs is 1, evaluated every 1; expected 2"),
         (handoff_grid, ["--dev-examples", "1"], "--dev-examples is 1; expected 2 or more"),

@@ -13,6 +13,7 @@ from experiments.predict import PredictConfig
 from experiments.run.loading import load_run
 from experiments.run.record import read_record, write_record
 from minigpt.errors import InputError
+from tasks import get_task
 from tasks.paraphrase.task import TEMPLATE
 from tasks.sonnet import task as sonnet_task
 from tests.conftest import CASES
@@ -52,11 +53,12 @@ def predicted(run: Path, data: Path, out: Path, **options) -> list[list[str]]:
 def run_of(lora_run, tmp_path):
     """The same policies, as if the run had been one of another task."""
 
-    def make(task: str, **options) -> Path:
-        folder = tmp_path / task
+    def make(task: str, *, told: dict | None = None, **options) -> Path:
+        folder = tmp_path / (f"{task}-told" if told else task)
         shutil.copytree(lora_run, folder)
         record = read_record(folder / "run.json")
         del record["task_options"]  # as in runs of before: the run's options are asked
+        record |= {"task_options": told} if told else {}
         record["config"] |= {"task": task, "data": None, "pairs": None, **options}
         write_record(folder / "run.json", record)
         return folder
@@ -137,6 +139,15 @@ def test_a_choice_of_ones_own_answers_in_its_own_labels(run_of, tmp_path):
     rows = predicted(run_of("choice", data=str(train), **options), data, tmp_path / "out.csv")
     assert [row[0] for row in rows[1:]] == ["7", "3", "9"]  # the third line's number
     assert {row[1] for row in rows[1:3]} <= {"sad", "glad"} and rows[3] == ["9", "", ""]
+    # A notebook's run, whose rows were in memory and are gone.
+    handed = get_task("choice", train=train, **options).options()
+    train.unlink()
+    assert predicted(run_of("choice", told=handed), data, tmp_path / "told.csv") == rows
+    other = handed | {"labels": {"sad": " glad", "glad": " sad"}}
+    run = tmp_path / "choice-told"
+    record = read_record(run / "run.json")
+    write_record(run / "run.json", record | {"task_options": other})
+    assert predicted(run, data, tmp_path / "other.csv") != rows
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_what_the_rows_say_is_what_is_learnt():
     implicit = from_rows("preference", rows_of("preferences-implicit-prompt"))
     spoken = from_rows("preference", rows_of("preferences-conversations"))
     rows = {(r["prompt"], r["chosen"], r["rejected"]) for r in rows_of("preferences")}
-    found = {pair for split in ("train", "dev", "test") for pair in pairs_of(plain, split)}
+    found = {pair[:3] for split in ("train", "dev", "test") for pair in pairs_of(plain, split)}
     assert found == rows
     assert pairs_of(implicit, "train") == pairs_of(plain, "train")
     assert ("User: Write one line about tea.\n\nAssistant:", " tea is nice.") in {
@@ -97,7 +97,7 @@ def test_a_conversation_is_rendered_by_one_template():
     row = {"prompt": "Capital?", "chosen": asked + answers[:1], "rejected": other}
     rows = [row | {"chosen": [*row["chosen"], {"role": "user", "content": str(n)}]} for n in "abc"]
     (pair, *_) = pairs_of(from_rows("preference", rows[:1], dev=rows[1:2]), "train")
-    assert pair == (prompt, " Paris\n\nUser: a", " Lyon")
+    assert pair[:3] == (prompt, " Paris\n\nUser: a", " Lyon")
 
 
 WORDS = [

@@ -2,12 +2,15 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from sacrebleu.metrics import CHRF
 
+from experiments.run.data import dpo_data
 from minigpt import GPT, GPTConfig, get_tokenizer
 from minigpt.errors import InputError
+from objectives import PreferenceConfig
 from tasks import Example, PreferencePair, build_pairs, describe_pairs, get_task
 from tasks.registry import TASKS
 from tasks.sonnet.corruption import corrupt
@@ -30,7 +33,7 @@ def build(name, task, model, examples, seed=0, **options):
 def test_the_right_answer_beats_the_wrong_one(model):
     examples = [Example("Same?", " yes"), Example("And now?", " no")]
     pairs = build("right-vs-wrong", get_task("paraphrase"), model, examples)
-    assert pairs == [("Same?", " yes", " no"), ("And now?", " no", " yes")]
+    assert [pair[:3] for pair in pairs] == [("Same?", " yes", " no"), ("And now?", " no", " yes")]
 
 
 def test_gold_beats_the_policys_own_sample(model, monkeypatch):
@@ -41,7 +44,9 @@ def test_gold_beats_the_policys_own_sample(model, monkeypatch):
     sampled = task.sample(
         model, TOKENIZER, [e.prompt for e in examples], generator=torch.Generator().manual_seed(0)
     )
-    assert [tuple(pair) for pair in pairs] == [(*e, text) for e, text in zip(examples, sampled)]
+    assert [tuple(pair) for pair in pairs] == [
+        (*e, text, True, ends) for e, (text, ends) in zip(examples, sampled)
+    ]
     assert build("gold-vs-sample", task, model, examples) == pairs
     assert build("gold-vs-sample", task, model, examples, seed=1) != pairs
 
@@ -88,7 +93,8 @@ def test_corruptions_are_drawn_one_example_after_another(model):
     task, generator = get_task("sonnet"), torch.Generator().manual_seed(3)
     examples = task.examples("train")[:9]
     expected = [(*e, corrupt(e.completion, generator)) for e in examples]
-    assert build("gold-vs-corrupted", task, model, examples, seed=3) == expected
+    pairs = build("gold-vs-corrupted", task, model, examples, seed=3)
+    assert [pair[:3] for pair in pairs] == expected
 
 
 def test_a_construction_of_another_task_is_refused(model):
@@ -108,8 +114,9 @@ def test_the_best_sample_beats_the_worst(model, monkeypatch):
     prompts = [example.prompt for example in examples for _ in range(5)]
     sampled = task.sample(model, TOKENIZER, prompts, generator=torch.Generator().manual_seed(0))
     for i, (pair, example) in enumerate(zip(pairs, examples, strict=True)):
-        ranked = sorted(sampled[5 * i : 5 * i + 5], key=lambda t: chrf(t, example.completion))
-        assert pair == (example.prompt, ranked[-1], ranked[0])
+        ranked = sorted(sampled[5 * i : 5 * i + 5], key=lambda s: chrf(s.text, example.completion))
+        (worst, worst_ends), *_, (best, best_ends) = ranked
+        assert pair == (example.prompt, best, worst, best_ends, worst_ends)
     assert build("best-vs-worst", task, model, examples, n_samples=5) == pairs
 
 
@@ -185,3 +192,26 @@ def test_when_every_pair_was_dropped_there_are_only_counts():
         "pairs": 0,
         "share_dropped": 1,
     }
+
+
+def test_a_side_that_was_cut_ends_without_end_of_text(model, tmp_path):
+    """What DPO scores of it are the tokens that the policy wrote."""
+    pairs = [
+        PreferencePair("one\n", "two\n", "three\n"),
+        PreferencePair("one\n", "two\n", "three\n", rejected_ends=False),
+        PreferencePair("one\n", "two\n", "three\n", chosen_ends=False),
+    ]
+    data = dpo_data(
+        pairs,
+        get_task("sonnet"),
+        TOKENIZER,
+        model,
+        preference=PreferenceConfig("simpo"),
+        reference="",
+        precision="fp32",
+        folder=tmp_path,
+        share_prompts=False,
+    )
+    batch = data.batch(np.arange(3))
+    ended = set(batch.sequence[batch.target == TOKENIZER.eot].tolist())
+    assert ended == {0, 1, 3, 5}  # of all chosen, then all rejected

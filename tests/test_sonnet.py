@@ -181,7 +181,7 @@ def test_evaluation(model, monkeypatch):
 
     examples = task.examples("dev")
     prompts = [example.prompt for example in examples for _ in range(2)]
-    written = task.sample(model, TOKENIZER, prompts, generator=torch_generator())
+    written = [s.text for s in task.sample(model, TOKENIZER, prompts, generator=torch_generator())]
     assert task.headline in evaluation.metrics
     assert {len(metric.statistics) for metric in evaluation.metrics.values()} == {3}
     assert set(evaluation.metrics) == set(task.metrics)
@@ -244,7 +244,7 @@ def test_where_a_sample_ends(model, monkeypatch, written, expected):
 
     monkeypatch.setattr("tasks.sampling.generate", generate)
     sample = get_task("sonnet").sample(model, TOKENIZER, ["a"], generator=torch_generator())
-    assert sample == [expected]
+    assert sample == [(expected, "<eot>" in written)]
     assert TOKENIZER.decode(produced).count("x\n") <= 10
     assert produced.count(TOKENIZER.eot) <= 1
 

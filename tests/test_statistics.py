@@ -194,7 +194,11 @@ def test_arms_must_have_seeds_and_share_their_units():
 def test_a_few_simulated_studies_are_covered_and_told(capsys):
     (cell, *others) = coverage.run(coverage.CoverageConfig(trials=12, n_seeds=(3,), n_units=(12,)))
     assert len(others) == 7 and 0.6 <= cell.covered <= 1.0 and cell.holds <= 0.3
-    assert "tenfold" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "tenfold" in shown and "covered (95 %)" in shown
+    config = coverage.CoverageConfig(trials=12, n_seeds=(3,), n_units=(12,), claims=10)
+    (wider, *_) = coverage.run(config)  # on the same draws
+    assert wider.covered >= cell.covered and "covered (99.5 %)" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def _check_handed_over(config: Config) -> None:
 
 
 def contents_of(task: Task, policy: GPT) -> dict[str, str]:
-    """Return the SHA-256 of the data, of the base weights, and of what the task makes of its rows.
+    """Return the SHA-256 of the data, of the task's options, and of the base weights of a run.
 
     Dev, and test where it is scored, also have hashes of their own: what runs can be compared on.
     """

@@ -73,9 +73,15 @@ def dpo_data(
     """
     chosen, rejected = (
         tokenise(
-            side, tokenizer, n_positions=policy.config.n_positions, end_of_text=task.end_of_text
+            texts,
+            tokenizer,
+            n_positions=policy.config.n_positions,
+            end_of_text=[task.end_of_text and ends for ends in whole],
         )
-        for side in ([(p.prompt, p.chosen) for p in pairs], [(p.prompt, p.rejected) for p in pairs])
+        for texts, whole in (
+            ([(p.prompt, p.chosen) for p in pairs], [p.chosen_ends for p in pairs]),
+            ([(p.prompt, p.rejected) for p in pairs], [p.rejected_ends for p in pairs]),
+        )
     )
     cached = None
     if preference.uses_reference:

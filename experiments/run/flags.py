@@ -101,8 +101,8 @@ class RowsConfig:
     label_column: str | None = None
     """Of choice, the column with the labels; None: label."""
     group_by: tuple[str, ...] | None = None
-    """Of choice, the columns of the template whose texts tie rows to one split; None: all of
-    them. One with few different texts is better left out."""
+    """Of choice, the columns of the template whose texts tie rows to one split and to one group
+    of the intervals; None: all of them. One with few different texts is better left out."""
 
 
 # The types of Config's fields: without a prefix, the nested options have flags of their own.

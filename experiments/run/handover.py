@@ -98,8 +98,9 @@ def load_pairs(path: Path, handoff: dict) -> list[PreferencePair]:
         number = handoff["pairs"]["pairs"]
         told = handoff.get("pairs_sha256")  # records of before it was kept have none
         same = told is None or told == hash_file(path, hashlib.sha256())
-    texts = all(isinstance(text, str) for pair in pairs for text in pair)
-    if not same or not texts or len(pairs) != number:
+    kinds = [str, str, str, bool, bool]
+    sound = all([*map(type, pair)] == kinds for pair in pairs)
+    if not same or not sound or len(pairs) != number:
         raise InputError(
             f"the {len(pairs)} preference pairs in {path} are not the "
             f"{number} that the run wrote there; expected those, start it anew"

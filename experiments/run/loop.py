@@ -5,6 +5,7 @@ import torch
 from experiments.run.config import Config, identity
 from experiments.run.contents import contents_of, read_task
 from experiments.run.data import sft_data
+from experiments.run.folder import RunFolder
 from experiments.run.keeping import clear
 from experiments.run.observers import Observer, open_log
 from experiments.run.plan import resolve
@@ -58,7 +59,7 @@ def run(
         open_log(config.log if is_first() else None, folder.path, identity(config)) as log,
     ):
         folder.observers += [each for each in (observer, log) if each]
-        folder.update(accounts=account, task_options=task.options())
+        folder.update(accounts=account, **_options(task, folder))
         torch.manual_seed(torch_seed(config.seed, "dropout"))
         if folder.is_finished and not folder.checkpoint.exists():
             result = Result.read(folder.path, task)
@@ -69,3 +70,9 @@ def run(
         write_report(result, folder)
     print_kept(config, clear(config.out, config.keep))
     return result
+
+
+def _options(task: Task, folder: RunFolder) -> dict:
+    """Return the task's options for run.json; none where nobody knows if a run began with them."""
+    known = "task" in folder.record.get("contents", {})  # not in runs of before
+    return {"task_options": task.options()} if known else {}

@@ -35,14 +35,14 @@ def open_together(
 ) -> Iterator[RunFolder]:
     """Open a run's folder as `open_run` does, for all processes that share the run.
 
-    They have to see the same folder. Raises InputError in those whose data or weights are not those
-    of the first.
+    They have to see the same folder. Raises InputError in those whose data, weights or task's
+    options are not those of the first.
     """
     found = parallel.told_by_all(contents)
     if contents != found[0]:
         raise InputError(
-            f"process {parallel.place().rank} has other data or weights than the first one; "
-            "expected the same files for all processes"
+            f"process {parallel.place().rank} has other data, weights or task's options than the "
+            "first one; expected the same for all processes"
         )
     with ExitStack() as held:
         folder: RunFolder = FollowedFolder(path)

@@ -25,7 +25,7 @@ def sampled_lines() -> dict:
     With it stands which weights wrote it, by the SHA-256 of their file.
     """
     task, sonnets = SonnetTask(), list(read_sonnets().values())
-    texts = task.sample(
+    written = task.sample(
         load_pretrained(MODEL),
         get_tokenizer(MODEL),
         [text_of(lines[:GIVEN_LINES]) for lines in sonnets],
@@ -36,7 +36,7 @@ def sampled_lines() -> dict:
         "weights": hash_file(VERSE / "model.safetensors", hashlib.sha256()),
         "temperature": task.sampling.temperature,
         "top_p": task.sampling.top_p,
-        "texts": {lines[0]: text for lines, text in zip(sonnets, texts)},
+        "texts": {lines[0]: text for lines, (text, _) in zip(sonnets, written)},
     }
 
 

@@ -30,6 +30,7 @@ class ChoiceTask(RowsTask, ClozeTask):
 
     name = "choice"
     unit = "groups of rows"  # that share a text, as they are not independent of each other
+    together = "by texts that they share (--group-by names the columns that count)"
 
     def __init__(
         self,
@@ -42,11 +43,10 @@ class ChoiceTask(RowsTask, ClozeTask):
         template: str | None = None,
         labels: Mapping[Any, str] | Iterable[str] = (),
         label_column: str = "label",
-        group_by: Sequence[str] | None = None,
+        group_by: str | Sequence[str] | None = None,
         fold: Fold | None = None,
     ):
-        self._ask(template, labels, label_column)
-        self._tied = self._places(group_by)
+        self._ask(template, labels, label_column, group_by)
         self._wordless: Counter[str] = Counter()
         self._unlabelled = ""
         super().__init__(data, limits=limits, train=train, dev=dev, test=test, fold=fold)
@@ -60,11 +60,12 @@ class ChoiceTask(RowsTask, ClozeTask):
         return task
 
     def options(self) -> dict[str, Any]:
-        """Return the template, the labels with their words, and the labels' column."""
+        """Return the template, the labels' words and column, and the columns to group by."""
         return {
             "template": self.template.text,
             "labels": dict(zip(self.labels, self.answers)),
             "label_column": self.label_column,
+            "group_by": list(self.group_by),
         }
 
     def _ask(
@@ -72,6 +73,7 @@ class ChoiceTask(RowsTask, ClozeTask):
         template: str | None = None,
         labels: Mapping[Any, str] | Iterable[str] = (),
         label_column: str = "label",
+        group_by: str | Sequence[str] | None = None,
     ) -> None:
         """Take what is asked of every row; InputError for what makes no sense."""
         if template is None:
@@ -83,19 +85,22 @@ class ChoiceTask(RowsTask, ClozeTask):
         words = label_words(labels)
         self.labels, self.answers = tuple(words), tuple(words.values())
         self.label_column = label_column
+        self.group_by = self._group_columns(group_by)
         self.columns = (*self.template.columns, label_column)
         self.width = len(self.columns)
 
-    def _places(self, group_by: Sequence[str] | None) -> list[int]:
-        """Return the places of columns among the template's; InputError for one that is none."""
-        known = self.template.columns
-        chosen = known if group_by is None else tuple(group_by)
-        if not chosen or not {*chosen} <= {*known}:
+    def _group_columns(self, group_by: str | Sequence[str] | None) -> tuple[str, ...]:
+        """Return the columns to group by; InputError for any but the template's."""
+        if group_by is None:
+            return self.template.columns
+        columns = (group_by,) if isinstance(group_by, str) else tuple(group_by)
+        if not columns or not {*columns} <= {*self.template.columns}:
             raise InputError(
-                f"--group-by is {' '.join(chosen) or 'empty'}; expected columns of the template "
-                f"({', '.join(known)})"
+                f"--group-by is {' '.join(columns) or 'empty'}; expected columns of the template "
+                f"({', '.join(self.template.columns)})"
             )
-        return [known.index(column) for column in chosen]
+        self.shared = f"a text in {', '.join(columns)}"
+        return columns
 
     def asked(self, values: dict[str, Any]) -> tuple[str, ...]:
         """Return the texts that the template asks for."""
@@ -121,7 +126,7 @@ class ChoiceTask(RowsTask, ClozeTask):
 
     def ties(self, *texts: str) -> tuple[str, ...]:
         """Return the texts of a row in the columns to group by."""
-        return tuple(texts[place] for place in self._tied)
+        return tuple(texts[self.columns.index(column)] for column in self.group_by)
 
     def example(self, *texts: str) -> Example:
         """Return the prompt of a row, and its label's word."""

@@ -16,7 +16,7 @@ import torch
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
 from objectives.sequences import Sequences, token_blocks, tokenise
-from tasks.base import Example
+from tasks.base import Example, Written
 from tasks.likelihood import scored_characters, sequence_bits
 from tasks.metric import Evaluation
 from tasks.own.passages import Passage, beginning, cut
@@ -52,6 +52,7 @@ class CompletionTask(RowsTask):
 
     name = "completion"
     unit = "examples"
+    together = "by a prompt or a document that they share"
     headline = "bits_per_char"
     judged = ("bits_per_char", "chrf")
     metrics = COMPLETION_SCORES
@@ -76,7 +77,7 @@ class CompletionTask(RowsTask):
         top_p: float = 0.9,
         fold: Fold | None = None,
     ):
-        self.sampling = Sampling(n_samples, temperature, top_p)
+        self.sampling = Sampling(n_samples, float(temperature), float(top_p))
         self._is_text: bool | None = None  # until the first row is read
         self._longest = ""  # of the completions
         super().__init__(data, limits=limits, train=train, dev=dev, test=test, fold=fold)
@@ -162,7 +163,8 @@ class CompletionTask(RowsTask):
             found["bits_per_char_text"] = self._bits(model, tokenizer, examples, False)
         sampled = examples[:SAMPLED]
         prompts = [example.prompt for example in sampled for _ in range(self.sampling.n_samples)]
-        written = self.sample(model, tokenizer, prompts, generator=generator)
+        samples = self.sample(model, tokenizer, prompts, generator=generator)
+        written = [text for text, _ in samples]
         found |= writing_statistics(sampled, written)
         return Evaluation(
             {name: self.metrics[name].of(addends) for name, addends in found.items()},
@@ -197,7 +199,7 @@ class CompletionTask(RowsTask):
 
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
-    ) -> list[str]:
+    ) -> list[Written]:
         """Return a completion of each prompt, which loses its beginning where there is no room."""
         n_positions = model.config.n_positions
         most = min(len(tokenizer.encode(self._longest)) + 1, n_positions // 2)

@@ -66,6 +66,8 @@ class RowsTask(Task):
     needs_data = True
     columns: ClassVar[tuple[str, ...]]  # that every row needs
     width: ClassVar[int]  # texts that are kept of a row
+    shared = "a text"  # that ties rows to one another
+    together = "by a text that they share"
 
     def __init__(
         self,
@@ -210,11 +212,8 @@ class RowsTask(Task):
         """Note a group with more than half of the rows, as a column of few texts makes it."""
         largest = np.unique(groups, return_counts=True)[1].max(initial=0)
         if largest > len(groups) / 2:
-            self.note(
-                "train",
-                f"{largest:,} of {len(groups):,} rows hang together by texts that they share, and "
-                "lie in one split",
-            )
+            told = f"{largest:,} of {len(groups):,} rows hang together, {self.together}"
+            self.note("train", f"{told}, and lie in one split")
 
     def _tell_repetitions(self) -> None:
         """Note how many rows of training repeat others; count how many of dev and test it has."""
@@ -227,10 +226,9 @@ class RowsTask(Task):
             if split in self._tables:
                 same = np.isin(self._hashes(split), distinct)
                 tied = np.isin(self._tables[split].keys_of_rows(), ties).any(axis=1)
-                self._leaks[split] = (
-                    f"of {len(tied):,} rows for {split} {100 * tied.mean():.1f} % share a "
-                    f"text with a row of train, and {100 * same.mean():.1f} % stand there whole"
-                )
+                told = f"{100 * tied.mean():.1f} % share {self.shared} with a row of train, and"
+                told = f"{told} {100 * same.mean():.1f} % stand there whole"
+                self._leaks[split] = f"of {len(tied):,} rows for {split} {told}"
 
     def note(self, split: str, note: str) -> None:
         """Tell something of a split's rows before training."""

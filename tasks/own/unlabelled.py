@@ -28,7 +28,7 @@ def read_unlabelled(
             found = texts(entry.values)
         except BadRow as bad:
             account.skip(bad.reason, entry.where, bad.detail)
-        name = entry.values.get(ID, number + account.malformed)  # lines left out before it count
+        name = entry.values.get(ID, number + account.malformed)  # malformed rows count
         rows.append(Unlabelled(str(name), found))
     if all(row.texts is None for row in rows):
         reasons = "; ".join(account.notes) or "it is empty"

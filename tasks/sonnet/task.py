@@ -17,7 +17,7 @@ import torch
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.tokenizer import Tokenizer
-from tasks.base import SPLITS, Example, Predictions, Task, check_split
+from tasks.base import SPLITS, Example, Predictions, Task, Written, check_split
 from tasks.likelihood import bits_per_char, preferred, whole_sequences
 from tasks.metric import Evaluation
 from tasks.preferences import best_vs_worst, gold_vs_corrupted, gold_vs_sample
@@ -77,7 +77,7 @@ class SonnetTask(Task):
         top_p: float = 0.9,
         fold: Fold | None = None,
     ):
-        self.sampling = Sampling(n_samples, temperature, top_p)
+        self.sampling = Sampling(n_samples, float(temperature), float(top_p))
         found = fold_sonnets(data, fold) if fold else split_sonnets(data)
         self.fold, self.accounts, self.drawn = fold, found.accounts, found.drawn
         self._sonnets = found.splits
@@ -143,7 +143,8 @@ class SonnetTask(Task):
         """
         examples = self.examples(split)
         prompts = [example.prompt for example in examples for _ in range(self.sampling.n_samples)]
-        written = self.sample(model, tokenizer, prompts, generator=generator)
+        samples = self.sample(model, tokenizer, prompts, generator=generator)
+        written = [text for text, _ in samples]
         bits, text_bits = (
             bits_per_char(model, tokenizer, examples, end_of_text=end).statistics
             for end in (True, False)
@@ -191,14 +192,14 @@ class SonnetTask(Task):
 
     def sample(
         self, model: GPT, tokenizer: Tokenizer, prompts: list[str], *, generator: torch.Generator
-    ) -> list[str]:
+    ) -> list[Written]:
         """Return a continuation of each prompt, up to end-of-text or the fourteenth line."""
 
         def finished(new: list[int]) -> bool:
             complete, _, _ = tokenizer.decode(new).rpartition("\n")
             return len(verses(complete)) >= LINES - GIVEN_LINES
 
-        texts = sample_texts(
+        written = sample_texts(
             model,
             tokenizer,
             [tokenizer.encode(prompt) for prompt in prompts],
@@ -207,7 +208,9 @@ class SonnetTask(Task):
             generator=generator,
             finished=finished,
         )
-        return [text_of(verses(text)[: LINES - GIVEN_LINES]) for text in texts]
+        return [
+            Written(text_of(verses(text)[: LINES - GIVEN_LINES]), ends) for text, ends in written
+        ]
 
     def predict(
         self, model: GPT, tokenizer: Tokenizer, path: Path, *, generator: torch.Generator
@@ -217,7 +220,7 @@ class SonnetTask(Task):
         texts = [text_of(lines) for lines in prompts.values()]
         asked = [text for text in texts if text]
         written = iter(self.sample(model, tokenizer, asked, generator=generator))
-        rows = [(n, text + next(written) if text else "") for n, text in zip(prompts, texts)]
+        rows = [(n, text + next(written).text if text else "") for n, text in zip(prompts, texts)]
         whole = "".join(f"\n{number}\n{text.rstrip()}\n\n" for number, text in rows if text)
         return Predictions(("id", "text"), rows, told, "--Generated Sonnets-- \n\n" + whole)
 
