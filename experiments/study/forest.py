@@ -11,7 +11,7 @@ from experiments.study.verdict import Verdict
 
 WIDTH, ROW, HEADING = 560, 50, 34
 LABEL = 64  # characters of a claim and its metric
-MOST = 8.0  # margins to either side; what lies beyond is an arrow
+MOST = 30.0  # margins to either side; what lies beyond is an arrow
 TONES: dict[str, Tone] = {"holds": "holds", "does not hold": "fails", "cannot be told": "open"}
 MARKERS = {"holds": "circle", "does not hold": "diamond", "cannot be told": "circle"}
 NOTE = (
@@ -95,13 +95,13 @@ def _arrows(frame: Frame, y: float, ends: Sequence[float], colour: str) -> list[
         corners = [(frame.left - 9, y), (frame.left, y - 6), (frame.left, y + 6)]
         shapes += [
             svg.element("polygon", points=svg.points(corners), fill=colour),
-            svg.label(frame.left + 6, y + 4, told, font_size=11),
+            svg.label(frame.left, y + 16, told, font_size=11),
         ]
     if ends[1] > high:
         corners = [(right + 9, y), (right, y - 6), (right, y + 6)]
         shapes += [
             svg.element("polygon", points=svg.points(corners), fill=colour),
-            svg.label(right - 6, y + 4, told, text_anchor="end", font_size=11),
+            svg.label(right, y + 16, told, text_anchor="end", font_size=11),
         ]
     return shapes
 
