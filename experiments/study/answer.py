@@ -26,7 +26,7 @@ def answer_blocks(groups: Sequence[Group], folder: Path) -> list[Block]:
         Figures([forest], NOTE),
     ]
     for heading, pairs in shown:
-        blocks += [Heading(heading, 3), Items([_sentence(*pair) for pair in pairs])]
+        blocks += [Heading(f"{heading}, {kind} claims", 3), Items([_sentence(*pair) for pair in pairs])]
     return blocks
 
 
