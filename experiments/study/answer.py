@@ -26,7 +26,9 @@ def answer_blocks(groups: Sequence[Group], folder: Path) -> list[Block]:
         Figures([forest], NOTE),
     ]
     for heading, pairs in shown:
-        blocks += [Heading(f"{heading}, {kind} claims", 3), Items([_sentence(*pair) for pair in pairs])]
+        # Not the heading alone, which another part of the report has, and its anchor with it.
+        blocks.append(Heading(f"{heading}, {kind} claims", 3))
+        blocks.append(Items([_sentence(*pair) for pair in pairs]))
     return blocks
 
 
