@@ -59,13 +59,12 @@ class Cell(NamedTuple):
 def run(config: CoverageConfig) -> list[Cell]:
     """Simulate all cells and print them as a table; InputError for options without sense."""
     config = checked(config)
-    cells = []
+    cells, alpha = [], ALPHA / config.claims
     for S, units, spread, noise in _kinds(config):
         generator = numpy_generator(config.seed, f"{S} {units} {spread} {noise}")
-        alpha = ALPHA / config.claims
         found = [_trial(generator, S, units, spread, noise, alpha) for _ in range(config.trials)]
         cells.append(Cell(S, units, spread, noise, *np.mean(found, axis=0).tolist()))
-    covered = f"covered ({100 * (1 - ALPHA / config.claims):.4g} %)"
+    covered = f"covered ({100 * (1 - alpha):.4g} %)"
     header = ["seeds", "units", "seeds' spread", "units' noise", covered, "holds", "does not"]
     rows = [[str(v) if not isinstance(v, float) else f"{100 * v:.1f} %" for v in c] for c in cells]
     print("\n".join(align([header, *rows])))

@@ -102,8 +102,8 @@ def _task(run: Path) -> Task:
     """The run's task, without the rows that it was trained on."""
     options, told = options_of(run), read_run(run).get("task_options")
     if told is None:  # as in runs of before
-        told = {n: v for n, v in options.task_options().items() if v is not None}
-        told = {name: value for name, value in told.items() if name not in OF_ROWS}
+        given = options.task_options().items()
+        told = {name: v for name, v in given if v is not None and name not in OF_ROWS}
     return task_class(options.task).for_predictions(**told)
 
 

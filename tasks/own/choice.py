@@ -86,6 +86,8 @@ class ChoiceTask(RowsTask, ClozeTask):
         self.labels, self.answers = tuple(words), tuple(words.values())
         self.label_column = label_column
         self.group_by = self._group_columns(group_by)
+        if group_by is not None:
+            self.shared = f"a text in {', '.join(self.group_by)}"
         self.columns = (*self.template.columns, label_column)
         self.width = len(self.columns)
 
@@ -99,7 +101,6 @@ class ChoiceTask(RowsTask, ClozeTask):
                 f"--group-by is {' '.join(columns) or 'empty'}; expected columns of the template "
                 f"({', '.join(self.template.columns)})"
             )
-        self.shared = f"a text in {', '.join(columns)}"
         return columns
 
     def asked(self, values: dict[str, Any]) -> tuple[str, ...]:
