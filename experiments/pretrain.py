@@ -32,13 +32,15 @@ from experiments.verse.card import model_card
 from experiments.verse.corpus import build_corpus, find_distributions
 from minigpt import GPT, PRESETS, accelerate, get_tokenizer, parallel, save_pretrained
 from minigpt.errors import InputError
+from minigpt.fast.compiling import Backend
 from minigpt.files import hash_file, replacing, write_text
 from minigpt.sampling import evaluating
 from minigpt.tokenizer import Tokenizer
 from objectives import SFT, Batch, make_batch, sequence_logps
 from tasks.sonnet.shakespeare import read_sonnets
 
-MICROBATCH = 8  # sequences in one forward; the (P, V) logits take most of its memory
+EVALUATED = 8  # windows in one forward; the (P, V) logits take most of its memory
+NOT_IDENTITY = ("corpus", "out", "compile", "resume")  # options that change no result
 EVALUATIONS = 20  # over the whole run, each with a checkpoint
 
 
@@ -51,11 +53,13 @@ class PretrainConfig:
     model: str = "verse"  # preset whose shape and vocabulary are trained
     tokens: int = 20_000_000  # training tokens in all; the corpus is repeated or cut to fit
     batch_tokens: int = 8192  # tokens of one optimizer step
+    accumulation: int = 4  # microbatches that an optimizer step is cut into, to save memory
     learning_rate: float = 2e-3  # peak; linear warm-up, then half a cosine to 0
     warmup: int = 100  # optimizer steps
     weight_decay: float = 0.1  # of matrices, per unit of learning rate
     precision: Literal["fp32", "bf16"] = "bf16"  # "fp32", or "bf16" forwards over fp32 weights
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    compile: Backend = "eager"  # how the model runs: as it is written, or compiled, for CUDA
     seed: int = 0
     resume: bool = False  # go on with the run in --out
 
@@ -69,7 +73,7 @@ def run(config: PretrainConfig) -> GPT:
     _check(config)
     model = GPT(PRESETS[config.model], generator=torch_generator(config.seed, "init"))
     model.to(config.device)
-    accelerate(model)
+    accelerate(model, backend=config.compile)
     tokenizer = get_tokenizer(config.model)
     optimizer = make_optimizer(model, weight_decay=config.weight_decay, betas=(0.9, 0.95))
     where = {"resume": config.resume, "contents": {"corpus": _corpus_hash(config.corpus)}}
@@ -144,7 +148,7 @@ def train_on(
 def _identity(config: PretrainConfig) -> dict:
     """Return the fields that decide the result, as JSON holds them."""
     fields = asdict(config)
-    return {name: fields[name] for name in fields if name not in ("corpus", "out", "resume")}
+    return {name: fields[name] for name in fields if name not in NOT_IDENTITY}
 
 
 def prepare_text(
@@ -215,10 +219,8 @@ def steps_of(tokens: np.ndarray, config: PretrainConfig, model: GPT) -> Iterator
         shuffled = order.permutation((len(tokens) - 1) // length)
         for start in range(0, len(shuffled) - per_step + 1, per_step):
             own = parallel.share(shuffled[start : start + per_step])
-            yield [
-                windows(tokens, length, own[i : i + MICROBATCH])
-                for i in range(0, len(own), MICROBATCH)
-            ]
+            parts = np.array_split(own, config.accumulation)
+            yield [windows(tokens, length, part) for part in parts if len(part)]
 
 
 @torch.no_grad()
@@ -230,11 +232,11 @@ def bits_per_character(
     numbers = np.arange((len(tokens) - 1) // length)
 
     def nats(start: int) -> float:
-        batch = windows(tokens, length, numbers[start : start + MICROBATCH])
+        batch = windows(tokens, length, numbers[start : start + EVALUATED])
         return -sequence_logps(model, batch.to(config.device)).sum().item()
 
     with evaluating(model), autocast(model.wte.weight.device, config.precision):
-        found = parallel.mapped(nats, range(0, len(numbers), MICROBATCH))
+        found = parallel.mapped(nats, range(0, len(numbers), EVALUATED))
     scored = tokens[1 : len(numbers) * length + 1]
     return sum(found) / math.log(2) / len(tokenizer.decode(scored.tolist()))
 

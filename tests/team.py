@@ -31,7 +31,7 @@ def prepare(patch=setattr) -> None:
 
     patch(loop, "make_policy", in_fp64)
     patch(policy, "load_pretrained", partial(load_pretrained, dtype=torch.float64))
-    patch(pretrain, "accelerate", lambda model: accelerate(model.double()))
+    patch(pretrain, "accelerate", lambda model, **how: accelerate(model.double(), **how))
     patch(pretrain, "PRESETS", {**PRESETS, "verse": TINY_VERSE})
     patch(corpus, "HELD_OUT", 2)
 

@@ -32,7 +32,7 @@ after 500 lines at the latest: nothing else in the sources shows where a poem en
 {config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}.
 On {device}, {minutes:.0f} minutes with the preparation of the text. Stored as float16.
 
-    python -m experiments.pretrain --corpus DIR --tokens {config.tokens} --seed {config.seed}
+    python -m experiments.pretrain --corpus DIR {options}
 
 ## Evaluation
 
@@ -57,7 +57,10 @@ def model_card(config, record: dict) -> str:
         f"| {source} | {n['read']:,} | {n['near-duplicates of the sonnets']:,} | {n['kept']:,} |"
         for source, n in record["lines"].items()
     ]
+    told = ("tokens", "batch_tokens", "learning_rate", "seed")
+    options = [f"--{name.replace('_', '-')} {getattr(config, name)}" for name in told]
     return CARD.format(
+        options=" ".join(options),
         model=config.model,
         parameters=sum(p.numel() for p in empty_model(shape).parameters()),
         shape=shape,
