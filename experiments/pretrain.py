@@ -82,14 +82,14 @@ def run(config: PretrainConfig) -> GPT:
         progress = folder.restore(model, optimizer)
         done = 0 if progress is None else progress["step"]
         train_on(text, config, folder, model, optimizer, tokenizer, done)
-        _save_model(model, config, folder.record)
+        _save_model(model, config, folder)
     return model
 
 
 @parallel.by_first
-def _save_model(model: GPT, config: PretrainConfig, record: dict) -> None:
+def _save_model(model: GPT, config: PretrainConfig, folder: RunFolder) -> None:
     save_pretrained(model, config.out / "model", dtype=torch.float16)
-    write_text(config.out / "model" / "README.md", model_card(config, record))
+    write_text(config.out / "model" / "README.md", model_card(config, folder))
 
 
 def _check(config: PretrainConfig) -> None:

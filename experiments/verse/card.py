@@ -1,5 +1,7 @@
 """The card of the shipped model: what it is, what it has read, how it was trained."""
 
+from experiments.run.folder import RunFolder
+from experiments.run.metrics_log import EVALUATION
 from minigpt import PRESETS
 from minigpt.weights.stored import empty_model
 
@@ -30,14 +32,18 @@ after 500 lines at the latest: nothing else in the sources shows where a poem en
 
 {steps:,} steps of {config.batch_tokens:,} tokens ({tokens:,} in all) with AdamW, peak learning rate
 {config.learning_rate:g}, {config.precision} forwards over fp32 weights, seed {config.seed}.
-On {device}, {minutes:.0f} minutes with the preparation of the text. Stored as float16.
+On {device}, {minutes:.0f} minutes. Stored as float16.
 
     python -m experiments.pretrain --corpus DIR {options}
 
 ## Evaluation
 
 {bits:.3f} bits per character on held-out documents of the same corpus (one in 200), read in windows
-of {shape.n_positions} tokens.
+of {shape.n_positions} tokens. On the way there:
+
+| tokens read, millions | bits per character |
+|---|---|
+{curve}
 
 ## Licence
 
@@ -45,22 +51,28 @@ MIT, as the rest of the project; the texts are in the public domain.
 """
 
 
-def model_card(config, record: dict) -> str:
-    """Return the weights' README.md; every figure comes from the run's record.
+def model_card(config, folder: RunFolder) -> str:
+    """Return the weights' README.md; every figure comes from the run's record and its log.
 
     `config` is the run's `experiments.pretrain.PretrainConfig`.
     """
-    shape = PRESETS[config.model]
+    shape, record = PRESETS[config.model], folder.record
     steps = config.tokens // config.batch_tokens
     device = record["cuda"] or f"{record['threads']} CPU threads"
     rows = [
         f"| {source} | {n['read']:,} | {n['near-duplicates of the sonnets']:,} | {n['kept']:,} |"
         for source, n in record["lines"].items()
     ]
+    curve = [
+        f"| {row['step'] * config.batch_tokens / 1e6:.1f} | {row['held_out_bits_per_char']:.3f} |"
+        for row in folder.logged()
+        if row["kind"] == EVALUATION
+    ]
     told = ("tokens", "batch_tokens", "learning_rate", "seed")
     options = [f"--{name.replace('_', '-')} {getattr(config, name)}" for name in told]
     return CARD.format(
         options=" ".join(options),
+        curve="\n".join(curve),
         model=config.model,
         parameters=sum(p.numel() for p in empty_model(shape).parameters()),
         shape=shape,
