@@ -93,6 +93,17 @@ def test_fp32_losses_and_gradients_are_those_of_eager(adapters, fast, device):
     compare(model, draw_ids().to(device), "fp32", 1e-5)
 
 
+def test_an_adapter_is_traced_without_operations_in_place():
+    """From one, PyTorch 2.11 would give the adapter gradients of zero, whatever the backend."""
+    graphs = []
+    layer = lora.LoRALinear(torch.nn.Linear(8, 8), rank=2, alpha=4.0)
+    layer.__class__ = lora.FUSED[0]
+    torch.compile(layer, backend=lambda graph, _: graphs.append(graph) or graph)(torch.ones(3, 8))
+    parts = [part for part in graphs[0].modules() if isinstance(part, torch.fx.GraphModule)]
+    called = [getattr(n.target, "__name__", str(n.target)) for p in parts for n in p.graph.nodes]
+    assert "addmm" in called and "addmm_" not in called
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("adapters", [False, True])

@@ -25,6 +25,7 @@ from benchmarks.gpu_parts.part import (
 )
 from benchmarks.gpu_parts.plan import make_plan
 from benchmarks.gpu_parts.worker import work
+from minigpt.fast.attention import FastAttention
 
 SPARE = Part("spare", lambda settings, report: None, 10.0)
 
@@ -195,6 +196,22 @@ def test_a_kernel_that_is_wrong_is_found(monkeypatch):
         kernels.check_kernels(TINY, lambda **row: rows.append(row))
     assert rows[0]["failed"] == ["7 x 6", "7 x 6, awkward", "21 x 132", "21 x 132, awkward"]
     assert rows[0]["forward"] == pytest.approx(1e-3, rel=1e-2) and not rows[1]["failed"]
+
+
+def test_attention_is_checked_on_what_a_model_may_give_it(monkeypatch):
+    seen, attend = [], FastAttention.attend
+    monkeypatch.setattr(
+        FastAttention, "attend", lambda self, *a: seen.extend(a[:3]) or attend(self, *a)
+    )
+    operation = next(each for each in kernels.operations(97) if each.name == "attention")
+    for awkward in (False, True):
+        for size in ((1, 4), (7, 6), (21, 132)):
+            assert kernels._check(operation, *size, torch.float32, awkward, "cpu")["ok"]
+    assert {tensor.size(3) for tensor in seen} == {4, 6, kernels.WIDEST}
+    for tensor in seen:  # between rows, heads and q, k and v lie whole heads
+        D = tensor.size(3)
+        assert tensor.stride(3) == 1 and not any(n % D for n in tensor.stride()[:3])
+        assert tensor.storage_offset() % D == tensor.untyped_storage().data_ptr() % 16 == 0
 
 
 def test_a_device_is_known_by_its_name(monkeypatch):

@@ -71,6 +71,10 @@ def addmm(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     The result may take the place of y, which must not be used again.
     """
+    if torch.compiler.is_compiling():
+        # What an autograd.Function returns from an operation in place, TorchDynamo of PyTorch 2.11
+        # counts as two outputs, and the gradient goes to the one that nobody reads.
+        return torch.addmm(y, a, b)
     fused = _AVX512 and _by_onednn(a, b)
     return _ONEDNN.binary(a, y, b.T, None, "add") if fused else y.addmm_(a, b)
 
