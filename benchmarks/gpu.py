@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in one command, within a time.
 
-    python -m benchmarks.gpu --minutes 20 --out records/gpu
+    python -m benchmarks.gpu --minutes 20 --out runs/gpu
 
 The parts come in the order of what they tell. Each is a process of its own that can fail alone,
 begins only if it is expected to fit into the time that is left, and is stopped when that is over.

@@ -68,7 +68,7 @@ def model_card(config, folder: RunFolder) -> str:
         for row in folder.logged()
         if row["kind"] == EVALUATION
     ]
-    told = ("tokens", "batch_tokens", "learning_rate", "seed")
+    told = ("tokens", "batch_tokens", "accumulation", "learning_rate", "seed")
     options = [f"--{name.replace('_', '-')} {getattr(config, name)}" for name in told]
     return CARD.format(
         options=" ".join(options),
