@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from experiments import pretrain
-from minigpt import PRESETS, GPTConfig, get_tokenizer, load_pretrained
+from minigpt import GPT, PRESETS, GPTConfig, get_tokenizer, load_pretrained
 from minigpt.errors import InputError
 from minigpt.weights.pretrained import VERSE
 from tasks import get_task
@@ -54,6 +55,22 @@ def test_a_run_lowers_the_bits_and_leaves_weights_and_card(corpus, tmp_path):
     )
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert f"{bits[-1]:.3f} bits per character" in card and "20 steps of 256 tokens" in card
+    assert card.count("| 0.0 |") == 20  # the curve: millions of tokens beside bits
+
+
+@pytest.mark.parametrize("accumulation", [1, 3, 8, 100])
+def test_a_step_is_the_same_windows_however_it_is_cut(corpus, accumulation):
+    """8 windows of 32 tokens a step, which are cut into so many microbatches at most."""
+    tokens, model = np.arange(40 * 32 + 1, dtype=np.uint16), GPT(PRESETS["verse"])
+
+    def windows(cut: int) -> tuple[list[int], torch.Tensor]:
+        options = config(corpus, corpus / "run", accumulation=cut)
+        step = next(pretrain.steps_of(tokens, options, model))
+        return [len(batch.inputs) for batch in step], torch.cat([batch.inputs for batch in step])
+
+    sizes, found = windows(accumulation)
+    assert len(sizes) == min(accumulation, 8) and max(sizes) - min(sizes) <= 1
+    assert torch.equal(found, windows(4)[1])
 
 
 @pytest.mark.slow
