@@ -60,7 +60,7 @@ def test_the_judge_learns_from_training_sonnets_alone():
     gold = [line for lines in few["train"] for line in lines[3:]]
     texts = [STORED["texts"][lines[0]] for lines in few["train"]]
     sampled = [line for text in texts for line in text.splitlines()]
-    assert 20 <= len(sampled) <= len(gold) == 22
+    assert 0 < len(sampled) <= len(gold) == 22
     assert fit_judge(few).evidence == LineJudge(gold, sampled).evidence
 
 

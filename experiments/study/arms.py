@@ -67,7 +67,7 @@ class Study:
     samples: int | None = None
     """Continuations per prompt and evaluation; None: as many as the task's own."""
     sft_learning_rates: tuple[tuple[Literal["full", "lora"], float], ...] = ()
-    """Peaks of SFT by parameterization, such as full 3e-4 lora 3e-3; others: the defaults."""
+    """Peaks of SFT by parameterization, such as full 1e-4 lora 1e-3; others: the defaults."""
     precision: Literal["fp32", "bf16"] | None = None
     """Arithmetic of the forward pass over fp32 weights; None: bf16 on CUDA, else fp32."""
     device: str | None = None
