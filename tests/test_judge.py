@@ -56,11 +56,11 @@ def test_the_judge_tells_lines_it_has_not_read_and_says_how_well():
 def test_the_judge_learns_from_training_sonnets_alone():
     """Their own lines, but the given ones, and what was written in place of these."""
     sonnets = get_task("sonnet").sonnets
-    few = {**sonnets, "train": sonnets["train"][:2]}
+    few = {**sonnets, "train": sonnets["train"][1:3]}
     gold = [line for lines in few["train"] for line in lines[3:]]
     texts = [STORED["texts"][lines[0]] for lines in few["train"]]
     sampled = [line for text in texts for line in text.splitlines()]
-    assert 0 < len(sampled) <= len(gold) == 22
+    assert 20 <= len(sampled) <= len(gold) == 22
     assert fit_judge(few).evidence == LineJudge(gold, sampled).evidence
 
 

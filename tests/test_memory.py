@@ -26,7 +26,7 @@ faults()
 given_back = faults()
 keep_freed_memory()
 faults(), faults()  # until every block has found its place
-print(given_back, faults())
+print(given_back, min(faults() for _ in range(4)))  # one may move once more
 """
 
 
@@ -35,8 +35,7 @@ print(given_back, faults())
 def test_a_step_finds_the_memory_of_the_one_before():
     answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
     given_back, kept = map(int, answer.stdout.split())
-    # Of the nine large blocks of three steps one or two may still move to another place.
-    assert given_back > 1000 and kept < given_back / 4
+    assert given_back > 1000 and kept < given_back / 10
 
 
 PEAK = """
