@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from experiments.run.checkpoint import save_checkpoint
 from experiments.run.command import command_line
+from experiments.run.config import NOT_IDENTITY
 from experiments.run.contents import check_contents
+from experiments.run.data import microbatches
 from experiments.run.folder import RunFolder
 from experiments.run.metrics_log import EVALUATION, STEP
 from experiments.run.option_types import checked
@@ -40,7 +42,6 @@ from objectives import SFT, Batch, make_batch, sequence_logps
 from tasks.sonnet.shakespeare import read_sonnets
 
 EVALUATED = 8  # windows in one forward; the (P, V) logits take most of its memory
-NOT_IDENTITY = ("corpus", "out", "compile", "resume")  # options that change no result
 EVALUATIONS = 20  # over the whole run, each with a checkpoint
 
 
@@ -89,7 +90,8 @@ def run(config: PretrainConfig) -> GPT:
 @parallel.by_first
 def _save_model(model: GPT, config: PretrainConfig, folder: RunFolder) -> None:
     save_pretrained(model, config.out / "model", dtype=torch.float16)
-    write_text(config.out / "model" / "README.md", model_card(config, folder))
+    card = model_card(config, folder.record, folder.logged())
+    write_text(config.out / "model" / "README.md", card)
 
 
 def _check(config: PretrainConfig) -> None:
@@ -147,8 +149,7 @@ def train_on(
 
 def _identity(config: PretrainConfig) -> dict:
     """Return the fields that decide the result, as JSON holds them."""
-    fields = asdict(config)
-    return {name: fields[name] for name in fields if name not in NOT_IDENTITY}
+    return {n: v for n, v in asdict(config).items() if n not in (*NOT_IDENTITY, "corpus")}
 
 
 def prepare_text(
@@ -218,9 +219,8 @@ def steps_of(tokens: np.ndarray, config: PretrainConfig, model: GPT) -> Iterator
         order = numpy_generator(config.seed, "data order", epoch)
         shuffled = order.permutation((len(tokens) - 1) // length)
         for start in range(0, len(shuffled) - per_step + 1, per_step):
-            own = parallel.share(shuffled[start : start + per_step])
-            parts = np.array_split(own, config.accumulation)
-            yield [windows(tokens, length, part) for part in parts if len(part)]
+            parts = microbatches(shuffled[start : start + per_step], config.accumulation)
+            yield [windows(tokens, length, part) for part in parts]
 
 
 @torch.no_grad()

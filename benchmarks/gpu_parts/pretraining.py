@@ -13,7 +13,6 @@ from benchmarks.gpu_parts.steps import PASSES
 from benchmarks.least_work import Work, step_flops
 from benchmarks.ours import train_steps
 from experiments import pretrain
-from experiments.pretrain import PretrainConfig
 from experiments.run.record import read_run
 from lora import FUSED
 from minigpt import GPT, GPTConfig, accelerate
@@ -47,7 +46,8 @@ def _sizes(settings: Settings) -> list[tuple[str, int, int]]:
     if settings.tiny:
         return [(settings.model, 2, settings.tokens // 2)]
     full = [(name, shape(name).n_positions) for name in (VERSE, settings.model)]
-    at_once = PretrainConfig.batch_tokens // PretrainConfig.accumulation
+    default = pretrain.PretrainConfig
+    at_once = default.batch_tokens // default.accumulation
     recipe = (VERSE, at_once // full[0][1], full[0][1])
     return [recipe, *((name, settings.tokens // length, length) for name, length in full)]
 
@@ -84,7 +84,7 @@ def pretrain_verse(settings: Settings, report: Report) -> None:
     seconds = min(settings.pretrain_seconds, settings.seconds)
     tokens = int(SHARE * seconds * min(speeds))
     with tempfile.TemporaryDirectory() as folder:
-        config = PretrainConfig(
+        config = pretrain.PretrainConfig(
             corpus=Path(settings.corpus or ""),
             out=Path(folder) / "run",
             tokens=tokens,

@@ -21,6 +21,15 @@ from objectives.sequences import Sequences, length_buckets, pair_batch, sequence
 from tasks import PreferencePair, Task
 
 
+def microbatches(examples: np.ndarray, accumulation: int) -> list[np.ndarray]:
+    """Return this process's share of a step's examples, cut into `accumulation` parts at most.
+
+    It may be none where an epoch's last examples are few.
+    """
+    own = parallel.share(examples)
+    return np.array_split(own, min(accumulation, len(own))) if len(own) else []
+
+
 @dataclass(frozen=True)
 class PhaseData:
     """An objective and the N examples (or pairs) that it trains on."""
@@ -35,15 +44,9 @@ class PhaseData:
     def steps(
         self, batch_size: int, accumulation: int, generator: np.random.Generator
     ) -> Iterator[list[Batch]]:
-        """One epoch: the microbatches of each step, at most `accumulation` of them.
-
-        Of several processes each is given those of its share of the step's examples, which may be
-        none where an epoch's last examples are few.
-        """
+        """One epoch: this process's `microbatches` of each step."""
         for index in length_buckets(self.lengths, batch_size, generator):
-            own = parallel.share(index)
-            parts = np.array_split(own, min(accumulation, len(own))) if len(own) else []
-            yield [self.batch(part) for part in parts]
+            yield [self.batch(part) for part in microbatches(index, accumulation)]
 
 
 def sft_data(task: Task, tokenizer: Tokenizer, n_positions: int) -> tuple[PhaseData, Sequences]:

@@ -1,7 +1,9 @@
 """The card of the shipped model: what it is, what it has read, how it was trained."""
 
-from experiments.run.folder import RunFolder
+from collections.abc import Iterable
+
 from experiments.run.metrics_log import EVALUATION
+from experiments.run.options_file import as_flags
 from minigpt import PRESETS
 from minigpt.weights.stored import empty_model
 
@@ -51,12 +53,12 @@ MIT, as the rest of the project; the texts are in the public domain.
 """
 
 
-def model_card(config, folder: RunFolder) -> str:
+def model_card(config, record: dict, log: Iterable[dict]) -> str:
     """Return the weights' README.md; every figure comes from the run's record and its log.
 
     `config` is the run's `experiments.pretrain.PretrainConfig`.
     """
-    shape, record = PRESETS[config.model], folder.record
+    shape = PRESETS[config.model]
     steps = config.tokens // config.batch_tokens
     device = record["cuda"] or f"{record['threads']} CPU threads"
     rows = [
@@ -65,13 +67,12 @@ def model_card(config, folder: RunFolder) -> str:
     ]
     curve = [
         f"| {row['step'] * config.batch_tokens / 1e6:.1f} | {row['held_out_bits_per_char']:.3f} |"
-        for row in folder.logged()
+        for row in log
         if row["kind"] == EVALUATION
     ]
     told = ("tokens", "batch_tokens", "accumulation", "learning_rate", "seed")
-    options = [f"--{name.replace('_', '-')} {getattr(config, name)}" for name in told]
     return CARD.format(
-        options=" ".join(options),
+        options=" ".join(as_flags({name: getattr(config, name) for name in told})),
         curve="\n".join(curve),
         model=config.model,
         parameters=sum(p.numel() for p in empty_model(shape).parameters()),
