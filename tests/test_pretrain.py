@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +10,17 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import pretrain
+from experiments.run.metrics_log import read_finished
+from experiments.run.record import read_run
+from experiments.verse.card import model_card
 from minigpt import GPT, PRESETS, GPTConfig, get_tokenizer, load_pretrained
 from minigpt.errors import InputError
 from minigpt.weights.pretrained import VERSE
 from tasks import get_task
 from tasks.likelihood import bits_per_char
 from tests.test_corpus import PLAY, table, verse, write_sdist, write_wheel
+
+RUN = Path(__file__).parent.parent / "records" / "verse"
 
 
 @pytest.fixture
@@ -159,6 +165,13 @@ def test_the_verse_model_ships_and_reads_sonnets():
     }
     assert bits["dev"] < 2.0
     assert abs(bits["train"] - bits["dev"]) < 0.1  # neither half was seen in pretraining
+
+
+def test_the_card_is_that_of_the_committed_run():
+    record = read_run(RUN)
+    options = pretrain.PretrainConfig(corpus=RUN, **record["config"])
+    card = model_card(options, record, read_finished(RUN, record))
+    assert card == (VERSE / "README.md").read_text()
 
 
 def test_the_cards_figures_are_the_weights():
